@@ -1,0 +1,83 @@
+// Package store holds the gateway's small named values: accounts, keys,
+// passwords, certificates and ticket keys, never mail.
+//
+// KV is the seam between the packages that own those values and the databases
+// that keep them. The drivers (badgerkv; later etcdkv) are known only to
+// cmd/gateway and tests; storetest is the conformance suite that each passes.
+package store
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+)
+
+var (
+	// ErrNotFound says that no value stands under a key.
+	ErrNotFound = errors.New("store: not found")
+	// ErrClosed says that the store was closed.
+	ErrClosed = errors.New("store: closed")
+	// ErrTooBig says that one Update holds more than the driver can commit at
+	// once; split it. No driver refuses an Update of up to 256 KiB in all.
+	ErrTooBig = errors.New("store: transaction too big")
+	// ErrNotEmpty is what Restore answers when there is something already.
+	ErrNotEmpty = errors.New("store: not empty")
+)
+
+// Item is one named value, or, from Watch, the news that it is gone.
+type Item struct {
+	Key     string
+	Value   []byte // owned by the receiver
+	Deleted bool   // only from Watch; Value is nil then
+}
+
+// Reader is what a KV and a transaction have in common.
+type Reader interface {
+	// Get returns the value under key, or ErrNotFound. The caller owns it.
+	Get(ctx context.Context, key string) ([]byte, error)
+	// Scan yields the items whose keys begin with prefix, in byte order of
+	// their keys, from one consistent snapshot. It stops after the first error.
+	Scan(ctx context.Context, prefix string) iter.Seq2[Item, error]
+}
+
+// Tx is a serializable transaction. It reads its own writes, and is valid
+// only inside the function that Update called, on its goroutine.
+type Tx interface {
+	Reader
+	// Put sets the value under key. Neither may be retained by the caller.
+	Put(key string, value []byte) error
+	// Delete removes key; a key that is not there is no error.
+	Delete(key string) error
+}
+
+// KV keeps named values. Keys are non-empty UTF-8 of at most 1 KiB with "/"
+// between their parts; values are at most 128 KiB. All methods may be called
+// concurrently.
+type KV interface {
+	Reader
+	// Update runs fn in a transaction and commits what it wrote when fn
+	// returns nil; when Update returns nil, that is on disk. fn must have no
+	// other side effects: it runs again when another transaction wrote what it
+	// read. fn's error is returned as it is, and nothing is written.
+	Update(ctx context.Context, fn func(Tx) error) error
+	// Watch yields what is committed under prefix after Watch has returned, in
+	// commit order, until ctx ends or the store closes; the error then is the
+	// last element. Values may be coalesced: a slow reader sees the latest
+	// value of a key, but never misses that it changed. The sequence is to be
+	// ranged over once.
+	Watch(ctx context.Context, prefix string) (iter.Seq2[Item, error], error)
+	// Lock waits for the named lock, which in a cluster is the cluster's.
+	// unlock may be called once.
+	Lock(ctx context.Context, name string) (unlock func(), err error)
+	// Close ends all sequences and waits for running transactions.
+	Close() error
+}
+
+// Backuper is a KV that can write itself out while it is in use, and read
+// such a stream back. Both streams are the driver's own format.
+type Backuper interface {
+	Backup(ctx context.Context, w io.Writer) error
+	// Restore fills an empty store; otherwise it returns ErrNotEmpty.
+	Restore(ctx context.Context, r io.Reader) error
+}
