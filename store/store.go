@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"unicode/utf8"
 )
 
 var (
@@ -21,9 +22,26 @@ var (
 	// ErrTooBig says that one Update holds more than the driver can commit at
 	// once; split it. No driver refuses an Update of up to 256 KiB in all.
 	ErrTooBig = errors.New("store: transaction too big")
+	// ErrInvalid says that a key or a value breaks the rules that KV states.
+	ErrInvalid = errors.New("store: invalid key or value")
 	// ErrNotEmpty is what Restore answers when there is something already.
 	ErrNotEmpty = errors.New("store: not empty")
 )
+
+// What a KV takes.
+const (
+	MaxKey   = 1 << 10
+	MaxValue = 128 << 10
+)
+
+// Validate returns ErrInvalid when no KV takes value under key. Drivers call it
+// in Put; it repeats neither of the two.
+func Validate(key string, value []byte) error {
+	if key == "" || len(key) > MaxKey || !utf8.ValidString(key) || len(value) > MaxValue {
+		return ErrInvalid
+	}
+	return nil
+}
 
 // Item is one named value, or, from Watch, the news that it is gone.
 type Item struct {
@@ -41,18 +59,20 @@ type Reader interface {
 	Scan(ctx context.Context, prefix string) iter.Seq2[Item, error]
 }
 
-// Tx is a serializable transaction. It reads its own writes, and is valid
+// Tx is a serializable transaction. It reads its own writes, a Scan those made
+// before it began; writing and scanning again inside a Scan is fine. It is valid
 // only inside the function that Update called, on its goroutine.
 type Tx interface {
 	Reader
-	// Put sets the value under key. Neither may be retained by the caller.
+	// Put sets the value under key (ErrInvalid). The value is the caller's again
+	// when Put returns.
 	Put(key string, value []byte) error
 	// Delete removes key; a key that is not there is no error.
 	Delete(key string) error
 }
 
-// KV keeps named values. Keys are non-empty UTF-8 of at most 1 KiB with "/"
-// between their parts; values are at most 128 KiB. All methods may be called
+// KV keeps named values. Keys are non-empty UTF-8 of at most MaxKey bytes with
+// "/" between their parts; values are at most MaxValue bytes and may be empty. All methods may be called
 // concurrently.
 type KV interface {
 	Reader
@@ -70,7 +90,8 @@ type KV interface {
 	// Lock waits for the named lock, which in a cluster is the cluster's.
 	// unlock may be called once.
 	Lock(ctx context.Context, name string) (unlock func(), err error)
-	// Close ends all sequences and waits for running transactions.
+	// Close ends all sequences and waits for running transactions. What is called
+	// later returns ErrClosed; a second Close does nothing.
 	Close() error
 }
 

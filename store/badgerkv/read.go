@@ -1,0 +1,99 @@
+package badgerkv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"posthorn/store"
+)
+
+// Get implements store.Reader.
+func (db *DB) Get(ctx context.Context, key string) ([]byte, error) {
+	defer since(db.metrics.get, time.Now())
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := db.enter(); err != nil {
+		return nil, err
+	}
+	defer db.leave()
+	t := db.badger.NewTransaction(false)
+	defer t.Discard()
+	return get(t, key)
+}
+
+// Scan implements store.Reader.
+func (db *DB) Scan(ctx context.Context, prefix string) iter.Seq2[store.Item, error] {
+	return func(yield func(store.Item, error) bool) {
+		defer since(db.metrics.scan, time.Now())
+		if err := db.enter(); err != nil {
+			yield(store.Item{}, err)
+			return
+		}
+		defer db.leave()
+		t := db.badger.NewTransaction(false)
+		defer t.Discard()
+		if err := ctx.Err(); err != nil {
+			yield(store.Item{}, err)
+			return
+		}
+		for item, err := range scan(t, prefix) {
+			if err == nil {
+				err = db.alive(ctx)
+			}
+			if err != nil {
+				yield(store.Item{}, err)
+				return
+			}
+			if !yield(item, nil) {
+				return
+			}
+		}
+	}
+}
+
+// get returns a copy of the value under key in t's snapshot.
+func get(t *badger.Txn, key string) ([]byte, error) {
+	if key == "" {
+		return nil, store.ErrNotFound
+	}
+	item, err := t.Get([]byte(key))
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil, store.ErrNotFound
+	}
+	if err == nil {
+		var v []byte
+		if v, err = item.ValueCopy(nil); err == nil {
+			return v, nil
+		}
+	}
+	return nil, fmt.Errorf("store: get: %w", firstLine(err))
+}
+
+// scan yields copies of the records under prefix in t's snapshot.
+func scan(t *badger.Txn, prefix string) iter.Seq2[store.Item, error] {
+	return func(yield func(store.Item, error) bool) {
+		// Values stand beside their keys; fetching them ahead costs goroutines.
+		it := t.NewIterator(badger.IteratorOptions{Prefix: []byte(prefix)})
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			item := it.Item()
+			if item.Key()[0] == countKey[0] {
+				return
+			}
+			v, err := item.ValueCopy(nil)
+			if err != nil {
+				yield(store.Item{}, fmt.Errorf("store: scan: %w", firstLine(err)))
+				return
+			}
+			if !yield(store.Item{Key: string(item.Key()), Value: v}, nil) {
+				return
+			}
+		}
+	}
+}

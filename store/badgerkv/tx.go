@@ -1,0 +1,276 @@
+package badgerkv
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"posthorn/store"
+)
+
+// countKey holds the number of records, changed in the transaction that changes
+// the number. It is no UTF-8, so it sorts after every record and is none.
+const countKey = "\xffcount"
+
+// tx is a transaction: a snapshot, and the writes that go on top of it.
+type tx struct {
+	read   *badger.Txn
+	writes map[string]store.Item
+	order  []string // keys of writes, in the order of their first write
+	ended  bool
+}
+
+var errEnded = errors.New("store: transaction used after its end")
+
+// Update implements store.KV.
+func (db *DB) Update(ctx context.Context, fn func(store.Tx) error) error {
+	defer since(db.metrics.update, time.Now())
+	if err := db.enter(); err != nil {
+		return err
+	}
+	defer db.leave()
+	release, err := db.write(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	t := &tx{read: db.badger.NewTransaction(false), writes: make(map[string]store.Item)}
+	defer t.end()
+	if err := fn(t); err != nil {
+		return err
+	}
+	return db.commit(t)
+}
+
+// write waits for the right to write.
+func (db *DB) write(ctx context.Context) (release func(), err error) {
+	if err := db.alive(ctx); err != nil {
+		return nil, err
+	}
+	select {
+	case db.writer <- struct{}{}:
+		return func() { <-db.writer }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-db.closing:
+		return nil, store.ErrClosed
+	}
+}
+
+// commit makes t's writes durable and tells the watchers.
+func (db *DB) commit(t *tx) error {
+	var changes []store.Item
+	count, err := t.count()
+	if err != nil {
+		return err
+	}
+	for _, key := range t.order {
+		item := t.writes[key]
+		_, err := t.read.Get([]byte(key))
+		existed := err == nil
+		switch {
+		case err != nil && !errors.Is(err, badger.ErrKeyNotFound):
+			return fmt.Errorf("store: read before commit: %w", firstLine(err))
+		case item.Deleted && !existed:
+			continue
+		case item.Deleted:
+			count--
+		case !existed:
+			count++
+		}
+		changes = append(changes, item)
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	if db.home != nil {
+		if err := db.home.room(); err != nil {
+			return err
+		}
+	}
+	if err := db.apply(changes, count); err != nil {
+		return err
+	}
+	db.hub.publish(changes)
+	return nil
+}
+
+// apply writes changes and the number of records that there are then.
+func (db *DB) apply(changes []store.Item, count uint64) error {
+	w := db.badger.NewTransaction(true)
+	defer w.Discard()
+	err := w.Set([]byte(countKey), binary.BigEndian.AppendUint64(nil, count))
+	for _, c := range changes {
+		if err != nil {
+			break
+		}
+		if c.Deleted {
+			err = w.Delete([]byte(c.Key))
+		} else {
+			err = w.Set([]byte(c.Key), c.Value)
+		}
+	}
+	if err == nil {
+		err = w.Commit()
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, badger.ErrTxnTooBig):
+		return store.ErrTooBig
+	default:
+		return fmt.Errorf("store: commit: %w", firstLine(err))
+	}
+}
+
+// begin makes an empty database a store with no records.
+func (db *DB) begin() error {
+	t := &tx{read: db.badger.NewTransaction(false)}
+	defer t.end()
+	if _, err := t.count(); err == nil {
+		return db.recount() // only the seal was lost
+	}
+	for range scan(t.read, "") {
+		return fmt.Errorf("%w: there are records, but not their number", ErrCorrupt)
+	}
+	return db.apply(nil, 0)
+}
+
+// recount compares the records that are there with their recorded number.
+func (db *DB) recount() error {
+	t := &tx{read: db.badger.NewTransaction(false)}
+	defer t.end()
+	want, err := t.count()
+	if err != nil {
+		return err
+	}
+	it := t.read.NewIterator(badger.IteratorOptions{})
+	defer it.Close()
+	var got uint64
+	for it.Rewind(); it.Valid() && it.Item().Key()[0] != countKey[0]; it.Next() {
+		got++
+	}
+	if got != want {
+		return fmt.Errorf("%w: %d records where %d should be", ErrCorrupt, got, want)
+	}
+	return nil
+}
+
+// count returns the recorded number of records.
+func (t *tx) count() (uint64, error) {
+	v, err := get(t.read, countKey)
+	if err != nil || len(v) != 8 {
+		return 0, fmt.Errorf("%w: the number of records is missing", ErrCorrupt)
+	}
+	return binary.BigEndian.Uint64(v), nil
+}
+
+func (t *tx) end() {
+	t.ended = true
+	t.read.Discard()
+}
+
+// Get implements store.Reader.
+func (t *tx) Get(ctx context.Context, key string) ([]byte, error) {
+	if t.ended {
+		return nil, errEnded
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if w, ok := t.writes[key]; ok {
+		if w.Deleted {
+			return nil, store.ErrNotFound
+		}
+		return bytes.Clone(w.Value), nil
+	}
+	return get(t.read, key)
+}
+
+// Scan implements store.Reader: it merges the writes so far into the snapshot.
+func (t *tx) Scan(ctx context.Context, prefix string) iter.Seq2[store.Item, error] {
+	return func(yield func(store.Item, error) bool) {
+		if t.ended {
+			yield(store.Item{}, errEnded)
+			return
+		}
+		own := t.written(prefix)
+		emit := func(i store.Item) bool {
+			i.Value = bytes.Clone(i.Value)
+			return i.Deleted || yield(i, nil)
+		}
+		for item, err := range scan(t.read, prefix) {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				yield(store.Item{}, err)
+				return
+			}
+			for len(own) > 0 && own[0].Key < item.Key {
+				if !emit(own[0]) {
+					return
+				}
+				own = own[1:]
+			}
+			if len(own) > 0 && own[0].Key == item.Key {
+				continue // the own one replaces it
+			}
+			if !yield(item, nil) {
+				return
+			}
+		}
+		for _, item := range own {
+			if !emit(item) {
+				return
+			}
+		}
+	}
+}
+
+// written returns the writes under prefix, in order of their keys.
+func (t *tx) written(prefix string) []store.Item {
+	var own []store.Item
+	for key, item := range t.writes {
+		if strings.HasPrefix(key, prefix) {
+			own = append(own, item)
+		}
+	}
+	slices.SortFunc(own, func(a, b store.Item) int { return strings.Compare(a.Key, b.Key) })
+	return own
+}
+
+// Put implements store.Tx.
+func (t *tx) Put(key string, value []byte) error {
+	if err := store.Validate(key, value); err != nil {
+		return err
+	}
+	return t.set(store.Item{Key: key, Value: append([]byte{}, value...)})
+}
+
+// Delete implements store.Tx.
+func (t *tx) Delete(key string) error {
+	if err := store.Validate(key, nil); err != nil {
+		return err
+	}
+	return t.set(store.Item{Key: key, Deleted: true})
+}
+
+func (t *tx) set(i store.Item) error {
+	if t.ended {
+		return errEnded
+	}
+	if _, again := t.writes[i.Key]; !again {
+		t.order = append(t.order, i.Key)
+	}
+	t.writes[i.Key] = i
+	return nil
+}
