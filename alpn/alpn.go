@@ -3,7 +3,10 @@
 // and what a silent client's first bytes were, and does what it answers.
 package alpn
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // Protocol is an ALPN protocol ID, as registered with IANA, of a protocol
 // that the gateway speaks.
@@ -27,6 +30,20 @@ const (
 	IMAPStartTLS                   // IMAP that begins in cleartext, normally 143
 	SubmissionStartTLS             // submission that begins in cleartext, normally 587
 )
+
+// Protocol is the only protocol of a dedicated port; empty on the shared one.
+func (p Port) Protocol() Protocol {
+	switch p {
+	case IMAPS, IMAPStartTLS:
+		return IMAP
+	case Submissions, SubmissionStartTLS:
+		return SMTP
+	}
+	return ""
+}
+
+// StartTLS reports whether connections to the port begin in cleartext.
+func (p Port) StartTLS() bool { return p == IMAPStartTLS || p == SubmissionStartTLS }
 
 // Class groups the protocols that share a TLS policy and session ticket keys.
 // A ticket of one class never resumes in another.
@@ -56,6 +73,7 @@ type Route struct {
 }
 
 // Router decides routes. Its fields are set before use and not changed after.
+// The zero value works.
 type Router struct {
 	// Names maps server names (lower case, no final dot) to IMAP or SMTP, for
 	// clients that offer no ALPN on the shared port.
@@ -68,16 +86,62 @@ type Router struct {
 	ACMEPending func(serverName string) bool
 }
 
-// Route says where a ClientHello leads on a port. Its error is ErrNoOverlap.
-// A client that offers ALPN is never routed by its server name or first bytes.
-func (r *Router) Route(p Port, offered []string, serverName string) (Route, error) {
-	panic("unbuilt")
+// names are the protocol IDs that clients may offer, in the server's order of
+// preference. "submission" is no registered ID, but some clients' spelling of
+// "smtp".
+var names = [...]struct {
+	id string
+	p  Protocol
+}{
+	{"imap", IMAP},
+	{"smtp", SMTP},
+	{"submission", SMTP},
+	{"h2", HTTP2},
+	{"http/1.1", HTTP1},
+	{"acme-tls/1", ACME},
 }
 
-// SniffLen is how many bytes Sniff needs at most.
-const SniffLen = 64
+// Route says where a ClientHello leads on a port. Its error is ErrNoOverlap.
+// A client that offers ALPN is never routed by its server name or first bytes.
+// The case of serverName does not matter.
+func (r *Router) Route(p Port, offered []string, serverName string) (Route, error) {
+	serverName = strings.ToLower(serverName)
+	if len(offered) == 0 {
+		return r.to(r.withoutALPN(p, serverName), "", serverName), nil
+	}
+	for _, n := range names {
+		if only := p.Protocol(); only != "" && n.p != only {
+			continue
+		}
+		if n.p == ACME && (r.ACMEPending == nil || !r.ACMEPending(serverName)) {
+			continue
+		}
+		for _, o := range offered {
+			if o == n.id {
+				return r.to(n.p, n.id, serverName), nil
+			}
+		}
+	}
+	return Route{}, ErrNoOverlap
+}
 
-// Sniff decides by a client's first bytes which protocol it speaks: EHLO or
-// HELO is submission, an IMAP tag and command is IMAP, all else HTTP. more is
-// true as long as b could still become something else.
-func Sniff(b []byte) (p Protocol, more bool) { panic("unbuilt") }
+// withoutALPN is the protocol of a client that offers none; empty when its
+// first bytes decide.
+func (r *Router) withoutALPN(p Port, serverName string) Protocol {
+	if only := p.Protocol(); only != "" {
+		return only
+	}
+	return r.Names[serverName]
+}
+
+func (r *Router) to(p Protocol, nextProto, serverName string) Route {
+	rt := Route{Class: Web, Protocol: p, NextProto: nextProto}
+	switch p {
+	case IMAP, SMTP:
+		rt.Class, rt.RequestCert = Mail, true
+	case ACME:
+	default:
+		rt.RequestCert = r.CertNames[serverName]
+	}
+	return rt
+}
