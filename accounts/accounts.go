@@ -5,8 +5,12 @@ package accounts
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
+	"slices"
+	"strings"
 	"time"
 
 	"posthorn/authkeys"
@@ -17,6 +21,9 @@ var (
 	ErrNoAccount = errors.New("no such account")
 	ErrTaken     = errors.New("address is taken")
 	ErrLast      = errors.New("an account keeps at least one address")
+	// ErrDomain says that an address lies outside Options.Domains; the error
+	// that wraps it names them.
+	ErrDomain = errors.New("domain is not served here")
 )
 
 // Account is who mail belongs to. It is a snapshot: changing it changes
@@ -33,19 +40,23 @@ type Account struct {
 }
 
 // Has reports whether address, in any spelling, is one of the account's.
-func (a *Account) Has(address string) bool { panic("unbuilt") }
+func (a *Account) Has(address string) bool {
+	n, err := ParseAddress(address)
+	return err == nil && slices.Contains(a.Addresses, n)
+}
 
 // Primary is the account's first address.
 func (a *Account) Primary() string { return a.Addresses[0] }
 
-// ParseAddress checks an e-mail address and returns its normalized form:
-// dot-atom or UTF-8 local part (RFC 5321, RFC 6531; no quoted strings) in
-// lower case and NFC, "@", and the domain in lower-case A-labels. Its error
-// names what is wrong.
-func ParseAddress(s string) (string, error) { panic("unbuilt") }
-
 // Prefix is where account records stand in the store: Prefix + ID.
 const Prefix = "account/"
+
+// An account's other records. Verifiers stand apart from it, so that whoever
+// shows or watches accounts cannot leak them.
+const (
+	addressPrefix  = "address/"  // + normalized address: the account's ID
+	passwordPrefix = "password/" // + ID: the verifier
+)
 
 // Options are the settings of a Store. The zero value works.
 type Options struct {
@@ -59,44 +70,99 @@ type Options struct {
 
 // Store keeps the accounts. Its methods may be called concurrently.
 type Store struct {
-	kv   store.KV
-	keys *authkeys.Store
+	kv      store.KV
+	keys    *authkeys.Store
+	domains []string
+	now     func() time.Time
+	decoys  decoys
+	limiter *limiter
+	metrics metrics
 }
 
 // New returns the accounts kept in kv; keys is the map over the same KV.
 func New(ctx context.Context, kv store.KV, keys *authkeys.Store, o Options) (*Store, error) {
-	panic("unbuilt")
-}
-
-// Add creates an account. password may be empty: then only keys log in.
-func (s *Store) Add(ctx context.Context, address, password string) (*Account, error) {
-	panic("unbuilt")
+	s := &Store{kv: kv, keys: keys, now: o.Now}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	for _, d := range o.Domains {
+		n, err := parseDomain(d)
+		if err != nil {
+			return nil, fmt.Errorf("accounts: domain %q: %w", d, err)
+		}
+		s.domains = append(s.domains, n)
+	}
+	var err error
+	if s.decoys, err = loadDecoys(ctx, kv); err != nil {
+		return nil, fmt.Errorf("accounts: %w", err)
+	}
+	s.limiter = newLimiter(o.Throttle, s.now)
+	s.metrics = newMetrics(s.limiter)
+	return s, nil
 }
 
 // Get returns the account with an ID, or ErrNoAccount.
-func (s *Store) Get(ctx context.Context, id string) (*Account, error) { panic("unbuilt") }
+func (s *Store) Get(ctx context.Context, id string) (*Account, error) {
+	return getAccount(ctx, s.kv, id)
+}
 
 // ByAddress returns the account that has address, or ErrNoAccount.
-func (s *Store) ByAddress(ctx context.Context, address string) (*Account, error) { panic("unbuilt") }
+func (s *Store) ByAddress(ctx context.Context, address string) (*Account, error) {
+	n, err := ParseAddress(address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoAccount, err)
+	}
+	id, err := s.kv.Get(ctx, addressPrefix+n)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrNoAccount
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up address: %w", err)
+	}
+	a, err := getAccount(ctx, s.kv, string(id))
+	if err == nil && !slices.Contains(a.Addresses, n) {
+		return nil, ErrNoAccount // the address moved on between the two reads
+	}
+	return a, err
+}
 
 // List yields all accounts, in order of their IDs.
-func (s *Store) List(ctx context.Context) iter.Seq2[*Account, error] { panic("unbuilt") }
+func (s *Store) List(ctx context.Context) iter.Seq2[*Account, error] {
+	return func(yield func(*Account, error) bool) {
+		for item, err := range s.kv.Scan(ctx, Prefix) {
+			if err != nil {
+				yield(nil, fmt.Errorf("list accounts: %w", err))
+				return
+			}
+			a, err := decodeAccount(item.Value)
+			if !yield(a, err) || err != nil {
+				return
+			}
+		}
+	}
+}
 
-// SetPassword sets a password, or removes it when password is empty.
-func (s *Store) SetPassword(ctx context.Context, id, password string) error { panic("unbuilt") }
+func getAccount(ctx context.Context, r store.Reader, id string) (*Account, error) {
+	if id == "" || strings.Contains(id, "/") {
+		return nil, ErrNoAccount
+	}
+	b, err := r.Get(ctx, Prefix+id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrNoAccount
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read account: %w", err)
+	}
+	return decodeAccount(b)
+}
 
-// SetDisabled disables or enables an account. A disabled one keeps receiving.
-func (s *Store) SetDisabled(ctx context.Context, id string, disabled bool) error { panic("unbuilt") }
-
-// AddAddress gives an account one more address (ErrTaken).
-func (s *Store) AddAddress(ctx context.Context, id, address string) error { panic("unbuilt") }
-
-// RemoveAddress takes one away (ErrLast, ErrNoAccount).
-func (s *Store) RemoveAddress(ctx context.Context, id, address string) error { panic("unbuilt") }
-
-// Remove deletes an account with its addresses, password and keys, at once.
-// Its mail is the caller's to remove.
-func (s *Store) Remove(ctx context.Context, id string) (*Account, error) { panic("unbuilt") }
-
-// GeneratePassword returns a random password that people can type.
-func GeneratePassword() string { panic("unbuilt") }
+func decodeAccount(b []byte) (*Account, error) {
+	a := new(Account)
+	if err := json.Unmarshal(b, a); err != nil {
+		return nil, fmt.Errorf("decode account: %w", err)
+	}
+	if len(a.Addresses) == 0 {
+		return nil, fmt.Errorf("decode account: %s has no address", a.ID)
+	}
+	return a, nil
+}

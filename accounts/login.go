@@ -3,7 +3,9 @@ package accounts
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"posthorn/authkeys"
@@ -14,7 +16,7 @@ type Peer struct {
 	Remote netip.Addr           // after PROXY protocol
 	Key    authkeys.Fingerprint // of the client certificate; zero: none, or of a refused type
 	Scope  authkeys.Scope       // the one protocol that it wants to log in to
-	TLS    *tls.ConnectionState // for channel binding (RFC 9266); never nil when logins are allowed
+	TLS    *tls.ConnectionState // for channel binding (RFC 9266); nil: all logins are refused
 }
 
 // Login is a peer that turned out to be somebody.
@@ -58,57 +60,103 @@ const (
 	TooMany       Reason = "too many attempts on this connection"
 )
 
-// Auth is one connection's dealings with the door. It counts the connection's
-// password attempts; it is used by one goroutine at a time.
-//
-// Errors of its methods are *RefusedError, or another error when the store
-// failed or ctx ended: then the peer hears that the service is unavailable,
-// never that its credentials are wrong.
-type Auth struct{}
+func refuse(r Reason, detail string) error { return &RefusedError{r, detail} }
 
-// NewAuth begins a connection's dealings.
-func (s *Store) NewAuth(p Peer) *Auth { panic("unbuilt") }
-
-// Key logs in by the key that was shown, without SASL: for IMAP's PREAUTH, and
-// for submission. Each call looks the key and its account up anew. A login
-// whose NoPreauth is set must not become a PREAUTH greeting.
-func (a *Auth) Key(ctx context.Context) (*Login, error) { panic("unbuilt") }
-
-// Mechanisms returns the SASL mechanisms to advertise, strongest first;
-// EXTERNAL is among them only when Key would succeed.
-func (a *Auth) Mechanisms(ctx context.Context) []string { panic("unbuilt") }
-
-// Start begins a SASL exchange. A mechanism that is not offered is a
-// *RefusedError with BadMechanism.
-func (a *Auth) Start(ctx context.Context, mechanism string) (*Exchange, error) { panic("unbuilt") }
-
-// Password logs in with an address and a password, as IMAP's LOGIN does.
-func (a *Auth) Password(ctx context.Context, address, password string) (*Login, error) {
-	panic("unbuilt")
+// isRefusal tells a refusal from a store that failed or a context that ended.
+func isRefusal(err error) bool {
+	var refused *RefusedError
+	return errors.As(err, &refused)
 }
+
+// keyMechanism is Login.Mechanism for a key without SASL.
+const keyMechanism = "PREAUTH"
 
 // Check reports whether l still holds: its account is there and enabled, and
 // its key, if one proved it, is registered for the account, unexpired and in
 // scope. A submission asks at each MAIL. On success it brings l up to date.
-func (s *Store) Check(ctx context.Context, l *Login) error { panic("unbuilt") }
-
-// Exchange is one SASL exchange (RFC 4422). It implements go-sasl's Server.
-type Exchange struct{}
-
-// Next takes the client's response, nil when there was no initial response,
-// and returns the next challenge, or done. A nil challenge without done and
-// without error asks for the response with an empty challenge.
-func (x *Exchange) Next(response []byte) (challenge []byte, done bool, err error) {
-	panic("unbuilt")
+// Its errors are those of Auth.
+func (s *Store) Check(ctx context.Context, l *Login) error {
+	if !l.Key.IsZero() {
+		return s.checkKey(ctx, l)
+	}
+	a, err := s.Get(ctx, l.Account.ID)
+	switch {
+	case errors.Is(err, ErrNoAccount):
+		return refuse(UnknownUser, "account is gone")
+	case err != nil:
+		return err
+	case a.Disabled:
+		return refuse(Disabled, a.ID)
+	}
+	l.update(a)
+	return nil
 }
 
-// Login is who logged in, once Next has returned done and no error.
-func (x *Exchange) Login() *Login { panic("unbuilt") }
+func (s *Store) checkKey(ctx context.Context, l *Login) error {
+	now, err := s.byKey(ctx, l.Peer)
+	switch {
+	case err != nil:
+		return err
+	case l.Key != l.Peer.Key || now.Account.ID != l.Account.ID:
+		return refuse(UnknownKey, l.Key.String()+" belongs to another account now")
+	}
+	l.Expires, l.NoPreauth = now.Expires, now.NoPreauth
+	l.update(now.Account)
+	s.noteKey(l)
+	return nil
+}
 
-// Throttle limits password guessing. Zero fields take the defaults.
-type Throttle struct {
-	PerConn   int           // passwords evaluated on one connection; default 5
-	PerSource int           // failures of one source (IPv4 address, IPv6 /64) in Window; default 10
-	Window    time.Duration // default 20 s
-	Block     time.Duration // for how long a source that went on is blocked; default 5 min
+// update gives l a newer snapshot of its account.
+func (l *Login) update(a *Account) {
+	l.Account = a
+	if !slices.Contains(a.Addresses, l.Address) {
+		l.Address = a.Primary()
+	}
+}
+
+// byKey finds who a peer's key logs in, as the registry and the account are
+// now. It is the one place that decides whether a shown key counts: a key that
+// is unknown, expired, out of scope or of a disabled account is as if it had
+// not been shown. A password then decides alone, as it would on a connection
+// without a key, so showing such a key gains and costs nothing.
+func (s *Store) byKey(ctx context.Context, p Peer) (*Login, error) {
+	if p.Key.IsZero() || p.TLS == nil {
+		return nil, refuse(NoKey, "")
+	}
+	k, err := s.keys.Lookup(ctx, p.Key)
+	if errors.Is(err, authkeys.ErrUnknown) {
+		return nil, refuse(UnknownKey, p.Key.String())
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch err := k.Usable(p.Scope, s.now()); {
+	case errors.Is(err, authkeys.ErrExpired):
+		return nil, refuse(ExpiredKey, p.Key.String())
+	case err != nil, p.Scope == 0 && k.Scope != 0: // a peer that wants everything needs a key for everything
+		return nil, refuse(ScopedKey, p.Key.String())
+	}
+	a, err := s.Get(ctx, k.Account)
+	switch {
+	case errors.Is(err, ErrNoAccount):
+		return nil, refuse(UnknownKey, p.Key.String()+" of an account that is gone")
+	case err != nil:
+		return nil, err
+	case a.Disabled:
+		return nil, refuse(Disabled, p.Key.String())
+	}
+	return &Login{
+		Account:   a,
+		Address:   a.Primary(),
+		Mechanism: keyMechanism,
+		Key:       p.Key,
+		Expires:   k.Expires,
+		NoPreauth: k.NoPreauth,
+		Peer:      p,
+	}, nil
+}
+
+// noteKey records that l's key was used.
+func (s *Store) noteKey(l *Login) {
+	s.keys.Used(l.Key, s.now(), l.Peer.Scope.String()+" "+l.Mechanism)
 }

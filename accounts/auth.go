@@ -1,0 +1,185 @@
+package accounts
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"posthorn/store"
+)
+
+// Auth is one connection's dealings with the door. It counts the connection's
+// password attempts; it is used by one goroutine at a time.
+//
+// Errors of its methods are *RefusedError, or another error when the store
+// failed or ctx ended: then the peer hears that the service is unavailable,
+// never that its credentials are wrong.
+type Auth struct {
+	store    *Store
+	peer     Peer
+	attempts int // passwords taken, whether or not they were evaluated
+}
+
+// NewAuth begins a connection's dealings.
+func (s *Store) NewAuth(p Peer) *Auth { return &Auth{store: s, peer: p} }
+
+// Key logs in by the key that was shown, without SASL: for IMAP's PREAUTH, and
+// for submission. Each call looks the key and its account up anew. A login
+// whose NoPreauth is set must not become a PREAUTH greeting.
+func (a *Auth) Key(ctx context.Context) (*Login, error) {
+	l, err := a.store.byKey(ctx, a.peer)
+	if err != nil {
+		return nil, err
+	}
+	if !l.NoPreauth { // else it logs in later, by EXTERNAL or at MAIL
+		a.store.noteKey(l)
+	}
+	return l, nil
+}
+
+// Password logs in with an address and a password, as IMAP's LOGIN does.
+func (a *Auth) Password(ctx context.Context, address, password string) (*Login, error) {
+	return a.password(ctx, claim{mechanism: mechLogin, user: address}, password)
+}
+
+// claim is who a peer says it is.
+type claim struct {
+	mechanism string
+	user      string // authentication identity
+	identity  string // authorization identity; empty: the same
+}
+
+func (a *Auth) password(ctx context.Context, c claim, password string) (*Login, error) {
+	if c.user == "" || password == "" || strings.ContainsRune(c.user+password, 0) {
+		return nil, refuse(Malformed, "empty or with a NUL")
+	}
+	return a.evaluate(ctx, c, func(v verifier) error {
+		if !v.matches(password) {
+			return errProof
+		}
+		return nil
+	})
+}
+
+// errProof is what a proof returns when it is sound and the password is wrong.
+var errProof = errors.New("wrong password")
+
+// evaluate is the one place where passwords are tried: proof says whether the
+// peer knows the one that a verifier was made from. Everything that can refuse
+// the login happens after proof has done its work, so that neither time nor
+// count tells the reasons apart. Every refusal counts as a failure, also that
+// of a right password, which would otherwise be found out by not being counted.
+func (a *Auth) evaluate(ctx context.Context, c claim, proof func(verifier) error) (*Login, error) {
+	s := a.store
+	if a.peer.TLS == nil {
+		return nil, refuse(BadMechanism, "no TLS")
+	}
+	if a.attempts >= s.limiter.PerConn {
+		return nil, refuse(TooMany, "")
+	}
+	a.attempts++
+	keyed, err := s.byKey(ctx, a.peer)
+	if err != nil && !isRefusal(err) {
+		return nil, err
+	}
+	permit, err := s.limiter.begin(ctx, a.subject(keyed), foldUser(c.user))
+	if err != nil {
+		return nil, err
+	}
+	cand, err := s.candidate(ctx, c.user)
+	if err != nil {
+		permit.cancel()
+		return nil, err
+	}
+	err = cand.judge(c, keyed, proof(cand.verifier))
+	if permit.blocked {
+		err = refuse(Throttled, permit.subject.String())
+	}
+	permit.settle(err == nil)
+	s.metrics.count(err)
+	if err != nil {
+		return nil, err
+	}
+	return cand.login(c, a.peer), nil
+}
+
+// subject is whom a password attempt is counted against. A peer whose key
+// counts answers for itself alone: what others do at its network address is
+// not its doing, and what it may guess leads into no account but its own.
+func (a *Auth) subject(keyed *Login) subject {
+	if keyed != nil {
+		return keySubject(keyed.Key)
+	}
+	return sourceSubject(a.peer.Remote)
+}
+
+// candidate is what is known of a user name: an account and its verifier, or
+// as much of it as there is and a decoy.
+type candidate struct {
+	account  *Account // nil: unknown
+	verifier verifier
+	decoy    bool
+}
+
+func (s *Store) candidate(ctx context.Context, user string) (candidate, error) {
+	c := candidate{verifier: s.decoys.verifier(foldUser(user)), decoy: true}
+	a, err := s.ByAddress(ctx, user)
+	if errors.Is(err, ErrNoAccount) {
+		return c, nil
+	}
+	if err != nil {
+		return c, err
+	}
+	c.account = a
+	b, err := s.kv.Get(ctx, passwordPrefix+a.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return c, nil
+	}
+	if err != nil {
+		return c, err
+	}
+	c.verifier, err = decodeVerifier(b)
+	c.decoy = false
+	return c, err
+}
+
+// foldUser makes the spellings of one user name the same, whether or not there
+// is such a user.
+func foldUser(user string) string {
+	if n, err := ParseAddress(user); err == nil {
+		return n
+	}
+	return user
+}
+
+// judge returns the refusal of c, or nil; proof is what the exchange itself
+// came to.
+func (cand *candidate) judge(c claim, keyed *Login, proof error) error {
+	a := cand.account
+	switch {
+	case proof != nil && !errors.Is(proof, errProof):
+		return proof
+	case a == nil:
+		return refuse(UnknownUser, "")
+	case a.Disabled:
+		return refuse(Disabled, a.ID)
+	case cand.decoy:
+		return refuse(NoPassword, a.ID)
+	case proof != nil:
+		return refuse(WrongPassword, a.ID)
+	case keyed != nil && keyed.Account.ID != a.ID:
+		return refuse(OtherAccount, keyed.Key.String())
+	case c.identity != "" && !a.Has(c.identity):
+		return refuse(BadIdentity, a.ID)
+	}
+	return nil
+}
+
+// login is the outcome of c once judge has let it pass.
+func (cand *candidate) login(c claim, p Peer) *Login {
+	as := c.user
+	if c.identity != "" {
+		as = c.identity
+	}
+	return &Login{Account: cand.account, Address: foldUser(as), Mechanism: c.mechanism, Peer: p}
+}

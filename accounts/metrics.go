@@ -1,0 +1,41 @@
+package accounts
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	checks  *prometheus.CounterVec
+	tracked prometheus.GaugeFunc
+	blocked prometheus.GaugeFunc
+}
+
+func newMetrics(l *limiter) metrics {
+	return metrics{
+		checks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "posthorn_password_checks_total",
+			Help: "Passwords checked, by outcome: ok, or the reason of the refusal.",
+		}, []string{"result"}),
+		tracked: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "posthorn_throttle_sources",
+			Help: "Sources whose failed passwords are remembered.",
+		}, func() float64 { return float64(l.tracked()) }),
+		blocked: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "posthorn_throttle_blocked_sources",
+			Help: "Sources whose passwords are refused unseen.",
+		}, func() float64 { return float64(len(l.blocks())) }),
+	}
+}
+
+// count notes the outcome of a password check: nil or a *RefusedError.
+func (m *metrics) count(outcome error) {
+	result := "ok"
+	if refused, ok := outcome.(*RefusedError); ok {
+		result = string(refused.Reason)
+	}
+	m.checks.WithLabelValues(result).Inc()
+}
+
+// Collectors returns the door's metrics, for the caller to register. Logins
+// are counted by the handlers, which know the protocol.
+func (s *Store) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{s.metrics.checks, s.metrics.tracked, s.metrics.blocked}
+}
