@@ -233,6 +233,8 @@ func (c *Conn) line() ([]byte, error) {
 		switch seen += max(n, 0); {
 		case n < 0:
 			seen = len(b)
+		case seen > c.opts.MaxCommand:
+			return nil, errLong
 		case b[seen] != '\r' || seen+1 < len(b) && b[seen+1] != '\n':
 			return nil, errLineEnd
 		case seen+1 < len(b):

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync/atomic"
 	"time"
 )
 
@@ -70,8 +69,6 @@ type Conn struct {
 	over    bool     // Read returns io.EOF from now on
 	err     error    // of the connection below
 
-	ending atomic.Bool // ctx is over
-
 	out output
 }
 
@@ -91,11 +88,9 @@ func New(ctx context.Context, client net.Conn, o Options) *Conn {
 		client: client, opts: &o, ctx: ctx,
 		hooked: make(chan struct{}), closed: make(chan struct{}),
 	}
-	c.out.client = client
+	c.out.client, c.out.ctx = client, ctx
 	c.unhook = context.AfterFunc(ctx, func() {
 		defer close(c.hooked)
-		c.out.endWith(context.Cause(ctx).Error())
-		c.ending.Store(true)
 		client.SetReadDeadline(time.Unix(1, 0))
 	})
 	return c
@@ -176,14 +171,14 @@ func (c *Conn) receive(p []byte) (int, error) {
 	if err := c.out.flush(); err != nil {
 		return 0, err
 	}
-	if c.ending.Load() {
+	if c.ctx.Err() != nil {
 		return 0, errEnding
 	}
 	n, err := c.client.Read(p)
 	switch {
 	case n > 0:
 		return n, nil
-	case c.ending.Load():
+	case c.ctx.Err() != nil:
 		return 0, errEnding
 	case err == nil:
 		return 0, io.ErrNoProgress

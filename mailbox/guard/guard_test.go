@@ -3,9 +3,11 @@ package guard_test
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"io"
-	"log"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +26,17 @@ type served struct {
 	user  *imapmemserver.User
 	guard *guard.Conn
 	t     testing.TB
+	sent  chan struct{} // closed when what was sent last is written
+}
+
+// logger takes what imapserver complains of: it must never lose its place.
+type logger struct{ t testing.TB }
+
+func (l logger) Printf(format string, args ...any) {
+	msg := fmt.Sprintf(format, args...)
+	if strings.HasPrefix(msg, "failed to read command: in command") || strings.Contains(msg, "max size") {
+		l.t.Error("imapserver: " + msg)
+	}
 }
 
 type listener chan net.Conn
@@ -57,7 +70,7 @@ func serve(t testing.TB, ctx context.Context, o guard.Options) *served {
 		},
 		Caps:         imap.CapSet{imap.CapIMAP4rev1: {}, imap.CapIMAP4rev2: {}},
 		InsecureAuth: true,
-		Logger:       log.New(io.Discard, "", 0),
+		Logger:       logger{t},
 	})
 	ln := make(listener)
 	go srv.Serve(ln)
@@ -76,12 +89,20 @@ func serve(t testing.TB, ctx context.Context, o guard.Options) *served {
 		}
 		srv.Close()
 	})
-	return &served{client, bufio.NewReader(client), user, g, t}
+	return &served{Conn: client, r: bufio.NewReader(client), user: user, guard: g, t: t}
 }
 
 // send writes without waiting for the guard to read.
 func (s *served) send(text string) {
-	go io.WriteString(s, text)
+	before, done := s.sent, make(chan struct{})
+	s.sent = done
+	go func() {
+		defer close(done)
+		if before != nil {
+			<-before
+		}
+		io.WriteString(s, text)
+	}()
 }
 
 // line reads one line; "EOF" stands for the end.
@@ -110,32 +131,165 @@ func (s *served) until(prefix string) []string {
 	}
 }
 
-func TestAnswers(t *testing.T) {
+// talk sends text at once and compares the beginnings of the lines that come
+// back; then nothing more may come but the answer to one more command.
+func talk(t *testing.T, s *served, text string, want ...string) {
+	t.Helper()
+	s.send(text)
+	for i, w := range want {
+		if got := s.line(); !strings.HasPrefix(got, w) {
+			t.Fatalf("line %d: got %q, want %q…", i+1, got, w)
+		}
+	}
+	if want[len(want)-1] == "EOF" || strings.HasPrefix(want[len(want)-1], "+") {
+		return
+	}
+	s.send("after NOOP\r\n")
+	if got := s.line(); !strings.HasPrefix(got, "after OK") {
+		t.Fatalf("the command behind: got %q", got)
+	}
+}
+
+func TestCommands(t *testing.T) {
+	big := strings.Repeat("x", 5000)
 	for _, tt := range []struct {
 		name, send string
-		want       []string // prefixes of the lines
+		want       []string // beginnings of lines
 	}{
-		{"capability", "a CAPABILITY\r\n", []string{"* CAPABILITY IMAP4rev1 IDLE LITERAL- ID QUOTA", "a OK"}},
 		{"lower case", "a noop\r\n", []string{"a OK"}},
-		{"id", "a ID (\"name\" \"x\" \"v\" NIL)\r\n", []string{"* ID (\"name\" \"Test\")", "a OK"}},
-		{"empty line", "\r\na NOOP\r\n", []string{"a OK"}},
-		{"unknown", "a XYZZY\r\nb NOOP\r\n", []string{"a BAD Unknown command", "b OK"}},
-		{"login", "a LOGIN alice secret\r\nb NOOP\r\n", []string{"a BAD", "b OK"}},
-		{"select, literal", "a SELECT {5}\r\n", []string{"+ "}},
-		{"literal-", "a STATUS {5+}\r\nINBOX (MESSAGES)\r\n", []string{"* STATUS INBOX (MESSAGES 0)", "a OK"}},
-		{"idle", "a IDLE\r\ndone\r\nb NOOP\r\n", []string{"+ idling", "a OK", "b OK"}},
-		{"idle, nonsense", "a IDLE\r\nb NOOP\r\nc NOOP\r\n", []string{"+ idling", "a BAD", "c OK"}},
-		{"append", "a APPEND INBOX {5+}\r\nhello\r\nb NOOP\r\n", []string{"a OK", "b OK"}},
-		{"logout", "a LOGOUT\r\n", []string{"* BYE", "a OK", "EOF"}},
+		{"tag of every kind of character", "!#$&'-./:;<=>?@^_`|~ NOOP\r\n", []string{"!#$&'-./:;<=>?@^_`|~ OK"}},
+		{"capability", "a CAPABILITY\r\n", []string{"* CAPABILITY IMAP4rev1 IDLE LITERAL- ID QUOTA", "a OK"}},
+		{"capability with an argument", "a CAPABILITY x\r\n", []string{"a BAD"}},
+		{"enable", "a ENABLE IMAP4rev2 XYZZY\r\n", []string{"* ENABLED IMAP4rev2", "a OK"}},
+		{"unknown commands", "a XYZZY\r\nb COMPRESS DEFLATE\r\nc UID XYZZY 1\r\nd UID\r\n",
+			[]string{"a BAD Unknown command", "b BAD", "c BAD", "d BAD"}},
+		{"no command", "a\r\nb \r\nc  NOOP\r\n", []string{"a BAD", "b BAD", "c BAD"}},
+		{"empty lines", "\r\n\r\na NOOP\r\n", []string{"a OK"}},
+		{"a second login", "a LOGIN alice secret\r\nb AUTHENTICATE PLAIN AGEAYg==\r\nc STARTTLS\r\n",
+			[]string{"a BAD", "b BAD", "c BAD"}},
+		{"a second login is not asked for its literal", "a LOGIN {5}\r\n", []string{"a BAD Already logged in"}},
+		{"unauthenticate", "a UNAUTHENTICATE\r\n", []string{"a BAD"}},
+		{"logout", "a LOGOUT\r\nb NOOP\r\n", []string{"* BYE", "a OK", "EOF"}},
+
+		{"literal", "a STATUS {5}\r\nINBOX (MESSAGES)\r\n", []string{"+ ", "* STATUS INBOX (MESSAGES 0)", "a OK"}},
+		{"non-synchronizing literal", "a STATUS {5+}\r\nINBOX (MESSAGES)\r\n", []string{"* STATUS INBOX", "a OK"}},
+		{"two literals", "a RENAME {1+}\r\nx {1+}\r\ny\r\n", []string{"a NO"}},
+		{"empty literal", "a LIST {0+}\r\n {1+}\r\n*\r\n", []string{"* LIST", "a OK"}},
+		{"a literal with quotes", "a CREATE {5+}\r\na\"\\\"b\r\nb LIST \"\" a*\r\n",
+			[]string{"a OK", `* LIST () "/" "a\"\\\"b"`, "b OK"}},
+		{"a literal with line ends", "a CREATE {6+}\r\na\r\nb c\r\n", []string{"a BAD"}},
+		{"a literal with NUL", "a CREATE {1+}\r\n\x00\r\n", []string{"a BAD"}},
+		{"a literal over the limit of imapserver", "a SEARCH TEXT {5000}\r\n" + big + "\r\n", []string{"+ ", "a BAD"}},
+		{"a literal too big for a command", "a SEARCH TEXT {1000000}\r\n", []string{"a NO [TOOBIG]"}},
+		{"quoting makes a literal too big", "a CREATE {40000}\r\n" + strings.Repeat(`"`, 40000) + "\r\n",
+			[]string{"+ ", "a NO [TOOBIG]"}},
+		{"a non-synchronizing literal over 4096 is not executed", "a CREATE {5000+}\r\n" + strings.Repeat("x NOOP\r\n", 625) + "\r\n",
+			[]string{"a BAD"}},
+		{"and what it is followed by neither", "a XYZZY {8+}\r\nb NOOP\r\n c {8+}\r\nd NOOP\r\n e\r\n", []string{"a BAD Unknown command"}},
+		{"10 GB", "a CREATE {10000000000+}\r\nb NOOP\r\n", []string{"a BAD", "* BYE", "EOF"}},
+		{"many refused literals", "a XYZZY " + strings.Repeat("{4096+}\r\n"+strings.Repeat("x", 4096), 20), []string{"a BAD", "* BYE", "EOF"}},
+		{"literal8 in a mailbox name", "a CREATE ~{1}\r\n", []string{"a BAD"}},
+		{"malformed literals", "a CREATE {-1}\r\nb CREATE {0x10}\r\nc CREATE {}\r\nd CREATE {1\r\ne CREATE {99999999999999999999}\r\nf CREATE {1} x\r\n",
+			[]string{"a BAD", "b BAD", "c BAD", "d BAD", "e BAD", "f BAD"}},
+		{"a malformed literal that may be on its way", "a CREATE {5++}\r\nb NOOP\r\n", []string{"a BAD", "* BYE", "EOF"}},
+		{"2^64 octets", "a CREATE {18446744073709551616+}\r\nb NOOP\r\n", []string{"a BAD", "* BYE", "EOF"}},
+		{"an open quote before a literal", "a CREATE \"x {5+}\r\nb NOOP\r\n", []string{"a BAD", "* BYE", "EOF"}},
+
+		{"a literal for a tag", "{5+}\r\nb NO P\r\nc NOOP\r\n", []string{"* BAD", "* BYE", "EOF"}},
+		{"tag with a plus", "a+b NOOP\r\n", []string{"* BAD"}},
+		{"tag with format verbs", "%s%n NOOP\r\n", []string{"* BAD"}},
+		{"tag with a star", "* NOOP\r\n", []string{"* BAD"}},
+		{"tag with UTF-8", "é NOOP\r\n", []string{"* BAD"}},
+		{"no tag", " NOOP\r\n", []string{"* BAD"}},
+		{"long tag", strings.Repeat("t", 1000) + " NOOP\r\n", []string{"* BAD"}},
+		{"open quote", "a SELECT \"INBOX\r\n", []string{"a BAD"}},
+		{"open parenthesis", "a STATUS INBOX (MESSAGES\r\n", []string{"a BAD"}},
+		{"closed parenthesis", "a STATUS INBOX MESSAGES)\r\n", []string{"a BAD"}},
+		{"deep nesting", "a SEARCH " + strings.Repeat("(", 2000) + "ALL" + strings.Repeat(")", 2000) + "\r\n", []string{"a BAD"}},
+		{"tab", "a\tNOOP\r\nb SELECT\tINBOX\r\n", []string{"* BAD", "b BAD"}},
+		{"escape sequence", "a SELECT \"\x1b[2J\"\r\n", []string{"a BAD"}},
+		{"NUL", "a NOOP\x00\r\n", []string{"* BYE", "EOF"}},
+		{"bare LF", "a NOOP\nb NOOP\r\n", []string{"* BYE", "EOF"}},
+		{"bare CR", "a NOOP\rb NOOP\r\n", []string{"* BYE", "EOF"}},
+		{"CR CR LF", "a NOOP\r\r\n", []string{"* BYE", "EOF"}},
+		{"endless line", strings.Repeat("x", 70000), []string{"* BYE", "EOF"}},
+		{"a command too long for imapserver", "a SEARCH TEXT " + strings.Repeat("x", 49152) + "\r\nb NOOP\r\n", []string{"* BYE", "EOF"}},
+		{"too many bad commands", strings.Repeat("a XYZZY\r\n", 60), append(slices.Repeat([]string{"a BAD"}, 51), "* BYE", "EOF")},
+		{"too many bad commands for imapserver", strings.Repeat("a SELECT\r\n", 60), append(slices.Repeat([]string{"a BAD"}, 51), "* BYE", "EOF")},
+
+		{"idle", "a IDLE\r\nDONE\r\n", []string{"+ idling", "a OK"}},
+		{"idle ended in lower case", "a IDLE\r\ndone\r\n", []string{"+ idling", "a OK"}},
+		{"idle ended by something else, which is not executed", "a IDLE\r\nb LOGOUT\r\nc NOOP\r\n", []string{"+ idling", "a BAD", "c OK"}},
+		{"idle with an argument", "a IDLE x\r\nb NOOP\r\n", []string{"a BAD", "b OK"}},
+		{"done without idle", "DONE\r\n", []string{"DONE BAD"}},
+		{"idle twice", "a IDLE\r\ndone\r\nb IDLE\r\nDoNe\r\n", []string{"+ idling", "a OK", "+ idling", "b OK"}},
+
+		{"id", "a ID (\"name\" \"x\" \"v\" NIL)\r\nb ID NIL\r\nc ID (\"x-originating-ip\" {7+}\r\n1.2.3.4)\r\nd ID ()\r\n",
+			[]string{`* ID ("name" "Test" "v\"" "1")`, "a OK", "* ID", "b OK", "* ID", "c OK", "* ID", "d OK"}},
+		{"malformed id", "a ID\r\nb ID (\"x\")\r\nc ID \"x\" \"y\"\r\nd ID (\"x\"  \"y\")\r\n", []string{"a BAD", "b BAD", "c BAD", "d BAD"}},
+		{"answers of both kinds stay in order", "a ID NIL\r\nb STATUS INBOX (UIDNEXT)\r\nc CAPABILITY\r\nd NOOP\r\n",
+			[]string{"* ID", "a OK", "* STATUS", "b OK", "* CAPABILITY", "c OK", "d OK"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := serve(t, context.Background(), guard.Options{ID: []string{"name", "Test"}})
-			s.send(tt.send)
-			for _, want := range tt.want {
-				if got := s.line(); !strings.HasPrefix(got, want) {
-					t.Fatalf("got %q, want %q…", got, want)
-				}
+			o := guard.Options{ID: []string{"name", "Test", `v"`, "1"}}
+			talk(t, serve(t, t.Context(), o), tt.send, tt.want...)
+		})
+		t.Run(tt.name+"/byte by byte", func(t *testing.T) {
+			if len(tt.send) > 10000 {
+				return
 			}
+			s := serve(t, t.Context(), guard.Options{ID: []string{"name", "Test", `v"`, "1"}})
+			s.Conn = trickle{s.Conn}
+			talk(t, s, tt.send, tt.want...)
 		})
 	}
+}
+
+// trickle writes byte by byte.
+type trickle struct{ net.Conn }
+
+func (c trickle) Write(p []byte) (int, error) {
+	for i := range p {
+		if _, err := c.Conn.Write(p[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	return len(p), nil
+}
+
+func TestQuota(t *testing.T) {
+	quota := func(_ context.Context, mailbox string) (int64, int64, bool, error) {
+		switch mailbox {
+		case "INBOX":
+			return 1025, 1 << 20, true, nil
+		case "Entwürfe & Ähnliches":
+			return 0, 0, true, nil
+		case "broken":
+			return 0, 0, false, errors.New("disk on fire")
+		}
+		return 0, 0, false, nil
+	}
+	for _, tt := range []struct {
+		name, send string
+		want       []string
+	}{
+		{"root of the inbox", "a GETQUOTAROOT inbox\r\n", []string{`* QUOTAROOT "inbox" ""`, `* QUOTA "" (STORAGE 2 1024)`, "a OK"}},
+		{"modified UTF-7, no limit", "a GETQUOTAROOT \"Entw&APw-rfe &- &AMQ-hnliches\"\r\n",
+			[]string{`* QUOTAROOT "Entw&APw-rfe &- &AMQ-hnliches" ""`, `* QUOTA "" ()`, "a OK"}},
+		{"literal", "a GETQUOTAROOT {5}\r\nINBOX\r\n", []string{"+ ", `* QUOTAROOT "INBOX" ""`, "* QUOTA", "a OK"}},
+		{"malformed UTF-7", "a GETQUOTAROOT \"&AP\"\r\n", []string{"a BAD"}},
+		{"no such mailbox", "a GETQUOTAROOT x\r\n", []string{"a NO [NONEXISTENT]"}},
+		{"error", "a GETQUOTAROOT broken\r\n", []string{"a NO [UNAVAILABLE] Quota cannot be told now"}},
+		{"the root", "a GETQUOTA \"\"\r\n", []string{`* QUOTA "" (STORAGE 2 1024)`, "a OK"}},
+		{"another root", "a GETQUOTA x\r\n", []string{"a NO [NONEXISTENT]"}},
+		{"no argument", "a GETQUOTA\r\nb GETQUOTAROOT\r\nc GETQUOTAROOT a b\r\n", []string{"a BAD", "b BAD", "c BAD"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			talk(t, serve(t, t.Context(), guard.Options{Quota: quota}), tt.send, tt.want...)
+		})
+	}
+	t.Run("none", func(t *testing.T) {
+		talk(t, serve(t, t.Context(), guard.Options{}), "a GETQUOTAROOT INBOX\r\nb GETQUOTA \"\"\r\n",
+			`* QUOTAROOT "INBOX"`, "a OK", "b NO [NONEXISTENT]")
+	})
 }

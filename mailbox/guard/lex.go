@@ -95,7 +95,7 @@ func cutTag(line []byte) (tag string, rest []byte, ok bool) {
 		return "", nil, false
 	}
 	for _, ch := range word {
-		if ch != ']' && !isAtomChar(ch) || ch == '+' || ch >= 0x80 {
+		if !isAtomChar(ch) || ch == '+' || ch >= 0x80 {
 			return "", nil, false
 		}
 	}

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"bytes"
+	"context"
 	"net"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 // words are whole.
 type output struct {
 	client net.Conn
+	ctx    context.Context // whose end is told behind the response under way
 
 	mu    sync.Mutex
 	queue buffer
@@ -36,14 +38,12 @@ type output struct {
 	saidBye  bool   // imapserver said BYE
 }
 
-// write takes imapserver's bytes.
+// write takes imapserver's bytes. It fails at the end of a response only: a
+// session that gives up inside one leaves imapserver's encoder locked.
 func (o *output) write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for rest := p; len(rest) > 0; {
-		if o.over {
-			return 0, net.ErrClosed
-		}
 		if !o.mid {
 			o.begin(rest)
 		}
@@ -56,7 +56,12 @@ func (o *output) write(p []byte) (int, error) {
 			o.completed()
 		}
 	}
-	if o.prompt && !o.mid {
+	switch {
+	case o.mid:
+		return len(p), nil
+	case o.over:
+		return 0, net.ErrClosed
+	case o.prompt:
 		o.push()
 	}
 	return len(p), o.err
@@ -125,13 +130,15 @@ func (o *output) completed() {
 		o.instead = ""
 		o.bad++
 	}
-	if o.farewell != "" {
+	if o.ctx.Err() != nil {
+		o.sayBye(context.Cause(o.ctx).Error())
+	} else if o.farewell != "" {
 		o.sayBye(o.farewell)
 	}
 }
 
 func (o *output) sayBye(text string) {
-	if !o.over && !o.saidBye {
+	if !o.saidBye {
 		o.send([]byte("* BYE " + printable(text) + "\r\n"))
 		o.push()
 	}
@@ -139,7 +146,7 @@ func (o *output) sayBye(text string) {
 }
 
 func (o *output) send(p []byte) {
-	for len(p) > 0 && o.err == nil {
+	for len(p) > 0 && o.err == nil && !o.over {
 		k := min(len(p), arraySize-o.queue.len())
 		o.queue.append(p[:k])
 		p = p[k:]
@@ -171,9 +178,7 @@ func (o *output) flush() error {
 func (o *output) reply(parts ...string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.over {
-		o.send([]byte(strings.Join(parts, "") + "\r\n"))
-	}
+	o.send([]byte(strings.Join(parts, "") + "\r\n"))
 }
 
 // bye says BYE now, or as soon as the response under way is over. Nothing
@@ -186,13 +191,6 @@ func (o *output) bye(text string) {
 		return
 	}
 	o.sayBye(text)
-}
-
-// endWith says BYE after the next response, if bye is not called before.
-func (o *output) endWith(text string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.farewell = text
 }
 
 // expectPlus forgets the continuation requests so far, and whether the next one
