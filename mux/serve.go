@@ -1,0 +1,161 @@
+package mux
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"runtime/debug"
+	"time"
+
+	"posthorn/alpn"
+)
+
+// sniffSilence is how long a client whose first bytes are to tell its protocol
+// may say nothing before it is taken for an HTTP client.
+const sniffSilence = 10 * time.Second
+
+// open is the connection's first goroutine: PROXY header and TLS handshake. A
+// second one goes on, as a handshake leaves a large stack behind, and
+// connections that idle should not keep it.
+func (c *Conn) open() {
+	ok := false
+	defer func() {
+		c.recovered(recover())
+		if ok {
+			go c.serve()
+		} else {
+			c.finish()
+		}
+	}()
+	ok = c.prepare()
+}
+
+// prepare gets the connection ready for its handler; false: it is over.
+func (c *Conn) prepare() bool {
+	s := c.srv
+	start := s.now()
+	c.wire.setLimit(start + int64(min(c.limits.Handshake, c.limits.PreLogin)))
+	if s.trusted(c.Remote.Addr()) {
+		if err := c.readProxyHeader(); err != nil {
+			c.SetReason("PROXY header: " + err.Error())
+			return false
+		}
+		victim, drop := s.table.locate(c)
+		s.crowdOut(victim)
+		if drop != nil {
+			s.metrics.dropped(drop)
+			c.SetReason(drop.Error())
+			return false
+		}
+	}
+	if c.Port.StartTLS() {
+		c.wire.setLimit(start + int64(c.limits.PreLogin))
+		return true
+	}
+	return c.handshake() == nil && c.Protocol != alpn.ACME
+}
+
+// serve is the connection's second goroutine.
+func (c *Conn) serve() {
+	defer c.finish()
+	defer func() { c.recovered(recover()) }()
+	if c.Protocol == "" && !c.sniff() {
+		return
+	}
+	h := c.handler()
+	if h == nil {
+		c.srv.metrics.dropped(errProtocol)
+		c.SetReason(errProtocol.Error())
+		return
+	}
+	if c.busy {
+		c.SetReason("too many connections")
+		if c.Protocol != alpn.HTTP2 || c.srv.config.Handlers[alpn.HTTP2] != nil {
+			_, _ = c.Conn.Write(h.Busy())
+		}
+		return
+	}
+	if c.Protocol == alpn.HTTP1 || c.Protocol == alpn.HTTP2 {
+		// A request need not log in; net/http has deadlines of its own.
+		c.srv.table.settle(c)
+		c.wire.setLimit(0)
+	}
+	if c.hand() {
+		h.ServeConn(c.ctx, c)
+	}
+}
+
+// sniff reads until the client's first bytes tell its protocol, or its silence
+// does; false: it is gone.
+func (c *Conn) sniff() bool {
+	var buf [alpn.SniffLen]byte
+	n := 0
+	p, more := alpn.Sniff(nil)
+	for more {
+		_ = c.Conn.SetReadDeadline(time.Now().Add(sniffSilence))
+		m, err := c.Conn.Read(buf[n:])
+		n += m
+		p, more = alpn.Sniff(buf[:n])
+		if err == nil {
+			continue
+		}
+		var ne net.Error
+		if !errors.As(err, &ne) || !ne.Timeout() || errors.Is(err, ErrTimeout) {
+			return false
+		}
+		break
+	}
+	_ = c.Conn.SetReadDeadline(time.Time{})
+	c.sniffed = append([]byte(nil), buf[:n]...)
+	c.srv.table.mu.Lock()
+	c.Protocol = p
+	c.srv.table.mu.Unlock()
+	return true
+}
+
+func (c *Conn) handler() Handler {
+	hs := c.srv.config.Handlers
+	if h := hs[c.Protocol]; h != nil || c.Protocol != alpn.HTTP2 {
+		return h
+	}
+	return hs[alpn.HTTP1]
+}
+
+// recovered logs a panic, if r is one. It is called by deferred functions
+// alone, so that the stack still shows where it came from.
+func (c *Conn) recovered(r any) {
+	if r == nil {
+		return
+	}
+	c.SetReason("panic")
+	c.srv.config.Log.Error().Uint64("id", c.ID).Str("protocol", string(c.Protocol)).
+		Any("panic", r).Bytes("stack", debug.Stack()).Msg("panic")
+}
+
+// finish closes the connection, logs it and forgets it.
+func (c *Conn) finish() {
+	if tc, ok := c.Conn.(*tls.Conn); ok {
+		_ = tc.CloseWrite() // close_notify
+	}
+	c.wire.linger()
+	c.Conn.Close()
+	c.log()
+	c.cancel(nil)
+	c.stopTimers()
+	c.srv.table.leave(c)
+}
+
+func (c *Conn) stopTimers() {
+	t := &c.srv.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, timer := range []*time.Timer{c.grace, c.expiry} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	c.handled = false // nobody is left to say goodbye
+	if c.large {
+		c.srv.large.Add(-1)
+	}
+}

@@ -1,0 +1,349 @@
+package mux
+
+import (
+	"cmp"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Why a connection is dropped at once. These are also the labels of the
+// metric.
+var (
+	errClosed   = errors.New("shutting down")
+	errFull     = errors.New("connections")
+	errSource   = errors.New("connections of the source")
+	errCrowd    = errors.New("connections without login")
+	errProtocol = errors.New("protocol not served")
+)
+
+// table knows the live connections, and counts them for the limits. Whatever
+// it picks to be ended is ended by its callers, after they have let go of mu.
+type table struct {
+	wg sync.WaitGroup // of the connections' goroutines; Add under mu, while not closing
+
+	mu        sync.Mutex // guards all below, and the fields of Conn that say so
+	closing   bool
+	lastID    uint64
+	listeners map[net.Listener]struct{}
+	conns     map[uint64]*Conn
+	accounts  map[string][]*Conn // by Identity.Account
+	sources   map[netip.Addr]*source
+	pool      []*Conn // those without a login, in no order; see Conn.pooled
+}
+
+// source is where connections come from: an IPv4 address or an IPv6 /64.
+type source struct {
+	addr    netip.Addr
+	conns   int
+	pooled  int     // of the table's pool
+	waiting []*Conn // before login or handler, oldest first
+}
+
+func (t *table) init() {
+	t.listeners = map[net.Listener]struct{}{}
+	t.conns = map[uint64]*Conn{}
+	t.accounts = map[string][]*Conn{}
+	t.sources = map[netip.Addr]*source{}
+}
+
+// listen notes a listener to be closed by close; false when it is too late.
+func (t *table) listen(ln net.Listener) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closing {
+		return false
+	}
+	t.listeners[ln] = struct{}{}
+	return true
+}
+
+func (t *table) unlisten(ln net.Listener) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.listeners, ln)
+}
+
+func (t *table) closed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.closing
+}
+
+// close closes the listeners and lets no connection in any more. It returns
+// those that there are.
+func (t *table) close() []*Conn {
+	t.mu.Lock()
+	t.closing = true
+	lns := t.listeners
+	t.listeners = map[net.Listener]struct{}{}
+	t.mu.Unlock()
+	for ln := range lns {
+		ln.Close()
+	}
+	return t.all()
+}
+
+// enter takes a new connection in, or says why it is dropped. victim is to be
+// ended to make room.
+func (t *table) enter(c *Conn) (victim *Conn, drop error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := c.limits
+	switch {
+	case t.closing:
+		return nil, errClosed
+	case len(t.conns) >= 2*l.Conns:
+		return nil, errFull
+	}
+	if n := len(t.pool); n >= l.UnauthFull ||
+		n > l.UnauthStart && rand.IntN(l.UnauthFull-l.UnauthStart) < n-l.UnauthStart {
+		victim = t.pick()
+		t.uncount(victim)
+	}
+	t.lastID++
+	c.ID = t.lastID
+	c.busy = len(t.conns) >= l.Conns
+	t.conns[c.ID] = c
+	c.pooled = len(t.pool)
+	t.pool = append(t.pool, c)
+	t.wg.Add(1)
+	return victim, nil
+}
+
+// locate counts a connection under its source, once Remote is known, or says
+// why it is dropped: then it still has to leave. victim is as with enter.
+func (t *table) locate(c *Conn) (victim *Conn, drop error) {
+	addr := sourceOf(c.Remote.Addr())
+	if !addr.IsValid() {
+		return nil, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.sources[addr]
+	if s == nil {
+		s = &source{addr: addr}
+		t.sources[addr] = s
+	}
+	l := c.limits
+	if s.conns >= 2*l.ConnsPerSource {
+		return nil, errSource
+	}
+	if len(s.waiting) >= l.UnauthPerSource {
+		victim = s.waiting[0]
+		t.uncount(victim)
+	}
+	c.busy = c.busy || s.conns >= l.ConnsPerSource
+	s.conns++
+	c.source = s
+	if c.pooled >= 0 { // it may have been crowded out meanwhile
+		s.pooled++
+		s.waiting = append(s.waiting, c)
+	}
+	return victim, nil
+}
+
+// sourceOf maps an address to that of its source.
+func sourceOf(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return a
+}
+
+// victim picks a connection without a login to be ended; nil when there is
+// none.
+func (t *table) victim() *Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.pool) == 0 {
+		return nil
+	}
+	c := t.pick()
+	t.uncount(c)
+	return c
+}
+
+// pick samples the pool: of those found, one of the source that has most, and
+// of equals the oldest. So who opens many connections loses them to those who
+// open one. The caller holds mu, and the pool is not empty.
+func (t *table) pick() *Conn {
+	const samples = 8
+	var worst *Conn
+	for range samples {
+		if c := t.pool[rand.IntN(len(t.pool))]; worst == nil || c.yieldsBefore(worst) {
+			worst = c
+		}
+	}
+	return worst
+}
+
+// yieldsBefore reports whether c should be closed rather than d.
+func (c *Conn) yieldsBefore(d *Conn) bool {
+	n, m := 1, 1
+	if c.source != nil {
+		n = c.source.pooled
+	}
+	if d.source != nil {
+		m = d.source.pooled
+	}
+	return cmp.Or(cmp.Compare(m, n), cmp.Compare(c.ID, d.ID)) < 0
+}
+
+// uncount takes c out of the counts of connections without a login. The caller
+// holds mu.
+func (t *table) uncount(c *Conn) {
+	if c.pooled < 0 {
+		return
+	}
+	last := t.pool[len(t.pool)-1]
+	t.pool[c.pooled] = last
+	last.pooled = c.pooled
+	t.pool[len(t.pool)-1] = nil
+	t.pool = t.pool[:len(t.pool)-1]
+	c.pooled = -1
+	if c.source != nil {
+		c.source.pooled--
+		c.source.unwait(c)
+	}
+}
+
+func (s *source) unwait(c *Conn) {
+	if i := slices.Index(s.waiting, c); i >= 0 {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+	}
+	if len(s.waiting) == 0 {
+		s.waiting = nil
+	}
+}
+
+// settle ends the wait of a connection that goes to a handler without a login:
+// from now on only the limits for all count it.
+func (t *table) settle(c *Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.source != nil {
+		c.source.unwait(c)
+	}
+}
+
+// identify files c under an account. victim, the longest silent session of the
+// account, is to be ended to make room; or the error is ErrTooMany.
+func (t *table) identify(c *Conn, id Identity, now int64) (victim *Conn, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	conns := t.accounts[id.Account]
+	if c.identity.Account != id.Account && len(conns) >= c.limits.ConnsPerAccount {
+		if victim = longestSilent(conns, now); victim == nil {
+			return nil, ErrTooMany
+		}
+		t.unfile(victim)
+	}
+	t.unfile(c)
+	t.uncount(c)
+	c.identity = id
+	t.accounts[id.Account] = append(t.accounts[id.Account], c)
+	return victim, nil
+}
+
+// silence is how long a session must have been silent before another may take
+// its place: clients that are alive renew IDLE now and then, but not so often.
+const silence = time.Minute
+
+func longestSilent(conns []*Conn, now int64) *Conn {
+	c := slices.MinFunc(conns, func(a, b *Conn) int {
+		return cmp.Compare(a.wire.heard.Load(), b.wire.heard.Load())
+	})
+	if now-c.wire.heard.Load() < int64(silence) {
+		return nil
+	}
+	return c
+}
+
+// unfile takes c off its account. The caller holds mu.
+func (t *table) unfile(c *Conn) {
+	id := c.identity.Account
+	conns := t.accounts[id]
+	i := slices.Index(conns, c)
+	switch {
+	case i < 0:
+	case len(conns) == 1:
+		delete(t.accounts, id)
+	default:
+		t.accounts[id] = slices.Delete(conns, i, i+1)
+	}
+}
+
+// leave forgets c and lets Shutdown go on.
+func (t *table) leave(c *Conn) {
+	t.mu.Lock()
+	c.srv.metrics.gone(c)
+	delete(t.conns, c.ID)
+	t.unfile(c)
+	t.uncount(c)
+	if s := c.source; s != nil {
+		if s.conns--; s.conns == 0 {
+			delete(t.sources, s.addr)
+		}
+	}
+	t.mu.Unlock()
+	t.wg.Done()
+}
+
+// all returns the live connections, oldest first.
+func (t *table) all() []*Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.sorted()
+}
+
+func (t *table) sorted() []*Conn {
+	conns := make([]*Conn, 0, len(t.conns))
+	for _, c := range t.conns {
+		conns = append(conns, c)
+	}
+	slices.SortFunc(conns, func(a, b *Conn) int { return cmp.Compare(a.ID, b.ID) })
+	return conns
+}
+
+func (t *table) infos() []Info {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	infos := make([]Info, 0, len(t.conns))
+	for _, c := range t.sorted() {
+		infos = append(infos, c.info())
+	}
+	return infos
+}
+
+// match returns the connections that match picks; account "" means of all.
+func (t *table) match(account string, match func(Info) bool) []*Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	conns := t.accounts[account]
+	if account == "" {
+		conns = t.sorted()
+	}
+	var picked []*Conn
+	for _, c := range conns {
+		if match == nil || match(c.info()) {
+			picked = append(picked, c)
+		}
+	}
+	return picked
+}
+
+// info is a snapshot of c. The caller holds mu.
+func (c *Conn) info() Info {
+	return Info{
+		ID: c.ID, Protocol: c.Protocol, ServerName: c.ServerName, Remote: c.Remote,
+		Since: c.since, Identity: c.identity,
+		In: c.wire.in.Load(), Out: c.wire.out.Load(),
+	}
+}

@@ -1,0 +1,380 @@
+package mux
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// transport is a client's connection below TLS. It counts bytes and keeps the
+// time. Its own deadlines come on top of those that a library sets: the earlier
+// one holds, but while a library's only wakes the library up, after one of ours
+// every read fails for good. (go-smtp goes on after its read timeout, and would
+// take the rest of a message for commands.)
+type transport struct {
+	net.Conn
+	conn    *Conn
+	in, out atomic.Uint64
+	heard   atomic.Int64 // when bytes last came
+	writing atomic.Int32 // writes under way
+
+	mu       sync.Mutex // guards what follows, and orders calls of Set…Deadline
+	limit    int64      // the end of the current phase; zero after login, when Limits.Idle holds
+	until    int64      // our deadline for the read under way, or the last one
+	libRead  int64      // the library's deadlines; zero: none
+	libWrite int64
+	owing    bool // the client owes data since owedAt, when in was owedIn
+	owedAt   int64
+	owedIn   uint64
+	readErr  error // reads fail with it for good
+	writeErr error
+
+	hello *hello // during a TLS handshake; used by its goroutine alone
+
+	holding atomic.Bool // held has something
+	heldMu  sync.Mutex
+	held    []byte // session tickets, which go out with what follows
+}
+
+// expiredError is a read or write beyond one of our deadlines. It is not
+// temporary, so that crypto/tls takes it for final.
+type expiredError struct{}
+
+func (expiredError) Error() string   { return "deadline passed" }
+func (expiredError) Timeout() bool   { return true }
+func (expiredError) Temporary() bool { return false }
+func (expiredError) Unwrap() error   { return ErrTimeout }
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// RemoteAddr is the client's address as the PROXY protocol has it.
+func (t *transport) RemoteAddr() net.Addr {
+	if !t.conn.Remote.IsValid() {
+		return t.Conn.RemoteAddr()
+	}
+	return net.TCPAddrFromAddrPort(t.conn.Remote)
+}
+
+// LocalAddr is the address that the client connected to.
+func (t *transport) LocalAddr() net.Addr {
+	if !t.conn.Local.IsValid() {
+		return t.Conn.LocalAddr()
+	}
+	return net.TCPAddrFromAddrPort(t.conn.Local)
+}
+
+func (t *transport) Read(b []byte) (int, error) {
+	if t.holding.Load() {
+		// Who reads has nothing more to say for now.
+		if err := t.flush(); err != nil {
+			return 0, err
+		}
+	}
+	for {
+		if err := t.armRead(); err != nil {
+			return 0, t.over(err)
+		}
+		n, err := t.Conn.Read(b)
+		if n > 0 {
+			t.in.Add(uint64(n))
+			t.heard.Store(t.conn.srv.now())
+			if t.hello != nil {
+				if err := t.hello.took(b[:n]); err != nil {
+					return 0, err
+				}
+			}
+		}
+		if n > 0 || err == nil || !isTimeout(err) {
+			return n, err
+		}
+		if err := t.readExpired(err); err != nil {
+			return 0, t.over(err)
+		}
+	}
+}
+
+// over ends the connection when err says that its time is. The caller does not
+// hold mu.
+func (t *transport) over(err error) error {
+	if err == (expiredError{}) {
+		t.conn.end(ErrTimeout)
+	}
+	return err
+}
+
+// armRead sets the deadline of a read that begins.
+func (t *transport) armRead() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.readErr != nil {
+		return t.readErr
+	}
+	now := t.conn.srv.now()
+	t.until = t.limit
+	if t.limit == 0 {
+		t.until = now + int64(t.conn.limits.Idle)
+	}
+	if t.owing {
+		if now >= t.owedAt+int64(stallWindow) {
+			in := t.in.Load()
+			if t.conn.limits.stalled(int64(in - t.owedIn)) {
+				t.readErr = expiredError{}
+				return t.readErr
+			}
+			t.owedAt, t.owedIn = now, in
+		}
+		t.until = min(t.until, t.owedAt+int64(stallWindow))
+	}
+	t.setReadLocked()
+	return nil
+}
+
+// setReadLocked brings the earlier one of our deadline and the library's to the
+// connection. The caller holds mu.
+func (t *transport) setReadLocked() {
+	d := t.until
+	if t.libRead != 0 {
+		d = min(d, t.libRead)
+	}
+	_ = t.Conn.SetReadDeadline(t.conn.srv.epoch.Add(time.Duration(d)))
+}
+
+// readExpired says what a read's timeout means: the library's deadline (err),
+// ours (for good), or neither any more (nil: read on).
+func (t *transport) readExpired(err error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.conn.srv.now()
+	switch {
+	case t.readErr != nil:
+		return t.readErr
+	case now < t.until:
+		if t.libRead != 0 && now >= t.libRead {
+			return err
+		}
+		return nil
+	case t.owing:
+		return nil // armRead looks at the rate
+	case t.limit == 0 && t.writing.Load() > 0:
+		// The client is being served; Limits.MinRate sees to it that it takes
+		// what it gets.
+		return nil
+	}
+	t.readErr = expiredError{}
+	return t.readErr
+}
+
+// setLimit begins a phase that ends at a time; zero begins the time after login.
+func (t *transport) setLimit(at int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.limit, t.until = at, at
+	if at == 0 {
+		t.until = t.conn.srv.now() + int64(t.conn.limits.Idle)
+	}
+	t.setReadLocked()
+}
+
+// owe says whether the client owes data.
+func (t *transport) owe(owing bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.owing, t.owedAt, t.owedIn = owing, t.conn.srv.now(), t.in.Load()
+}
+
+// failReads makes every read fail from now on, one that is under way included.
+func (t *transport) failReads(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.readErr == nil {
+		t.readErr = err
+		_ = t.Conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// SetReadDeadline sets the library's deadline.
+func (t *transport) SetReadDeadline(at time.Time) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.libRead = t.conn.srv.clock(at)
+	if t.readErr == nil && t.until != 0 {
+		t.setReadLocked()
+	}
+	return nil
+}
+
+// SetWriteDeadline sets the library's deadline.
+func (t *transport) SetWriteDeadline(at time.Time) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.libWrite = t.conn.srv.clock(at)
+	if t.libWrite == 0 {
+		return nil // a write under way keeps its own
+	}
+	return t.Conn.SetWriteDeadline(at)
+}
+
+// SetDeadline sets both of the library's deadlines.
+func (t *transport) SetDeadline(at time.Time) error {
+	return errors.Join(t.SetReadDeadline(at), t.SetWriteDeadline(at))
+}
+
+// Write sends b, after what has been held.
+func (t *transport) Write(b []byte) (int, error) {
+	if t.hello != nil && t.hello.flight() {
+		return t.hold(b)
+	}
+	if t.holding.Load() {
+		t.heldMu.Lock()
+		defer t.heldMu.Unlock()
+		held := len(t.held)
+		b = append(t.held, b...)
+		t.held = nil
+		t.holding.Store(false)
+		n, err := t.send(b)
+		return max(0, n-held), err
+	}
+	return t.send(b)
+}
+
+// hold keeps b for the next Write, read or Close.
+func (t *transport) hold(b []byte) (int, error) {
+	t.heldMu.Lock()
+	defer t.heldMu.Unlock()
+	t.held = append(t.held, b...)
+	t.holding.Store(true)
+	return len(b), nil
+}
+
+func (t *transport) flush() error {
+	t.heldMu.Lock()
+	defer t.heldMu.Unlock()
+	b := t.held
+	t.held = nil
+	t.holding.Store(false)
+	if len(b) == 0 {
+		return nil
+	}
+	_, err := t.send(b)
+	return err
+}
+
+// send writes b as long as the client takes it at a fair rate.
+func (t *transport) send(b []byte) (n int, err error) {
+	t.writing.Add(1)
+	defer t.writing.Add(-1)
+	queued := int64(-1)
+	for {
+		if err := t.armWrite(); err != nil {
+			return n, err
+		}
+		m, err := t.Conn.Write(b[n:])
+		n += m
+		t.out.Add(uint64(m))
+		if err == nil || !isTimeout(err) {
+			return n, err
+		}
+		if err := t.writeExpired(err, int64(m), &queued); err != nil {
+			return n, t.over(err)
+		}
+	}
+}
+
+// armWrite sets the deadline of a write that begins.
+func (t *transport) armWrite() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.writeErr != nil {
+		return t.writeErr
+	}
+	d := t.conn.srv.now() + int64(stallWindow)
+	if t.limit != 0 {
+		d = min(d, t.limit)
+	}
+	if t.libWrite != 0 {
+		d = min(d, t.libWrite)
+	}
+	return t.Conn.SetWriteDeadline(t.conn.srv.epoch.Add(time.Duration(d)))
+}
+
+// writeExpired says what a write's timeout means after m bytes: the end of all
+// writing, the library's deadline (err), or nothing as the client takes data at
+// a fair rate (nil: write on).
+func (t *transport) writeExpired(err error, m int64, queued *int64) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.conn.srv.now()
+	switch {
+	case t.limit != 0 && now >= t.limit:
+	case t.libWrite != 0 && now >= t.libWrite:
+		return err
+	case t.takes(m, queued):
+		return nil
+	}
+	t.writeErr = expiredError{}
+	return t.writeErr
+}
+
+// takes reports whether the client takes data at a fair rate: m bytes went to
+// the kernel in a stallWindow. The kernel lets a writer on only when a good part
+// of its buffer is free again, so for slow clients what counts is how much
+// less there is in it; queued is what there was, or negative at first.
+func (t *transport) takes(m int64, queued *int64) bool {
+	before, now := *queued, unsent(t.Conn)
+	*queued = now
+	switch {
+	case !t.conn.limits.stalled(m):
+		return true
+	case now < 0:
+		return false
+	case before < 0:
+		return true // look again after another stallWindow
+	}
+	return !t.conn.limits.stalled(before + m - now)
+}
+
+// Close sends what is held and closes the connection.
+func (t *transport) Close() error {
+	if t.holding.Load() {
+		_ = t.flush()
+	}
+	return t.Conn.Close()
+}
+
+// abort closes the connection at once, and lets the kernel forget what the
+// client has not taken.
+func (t *transport) abort() {
+	if tc, ok := t.Conn.(*net.TCPConn); ok {
+		_ = tc.SetLinger(0)
+	}
+	t.Conn.Close()
+}
+
+const (
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+// linger ends our side of the connection and waits a little for the client's.
+// A close with bytes unread would make the kernel send a reset, and that could
+// overtake the last words of a handler.
+func (t *transport) linger() {
+	tc, ok := t.Conn.(*net.TCPConn)
+	if !ok || t.flush() != nil || tc.CloseWrite() != nil {
+		return
+	}
+	if tc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	var waste [2048]byte
+	for n := 0; n < lingerBytes; {
+		m, err := tc.Read(waste[:])
+		if err != nil {
+			return
+		}
+		n += m
+	}
+}
