@@ -1,0 +1,236 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"posthorn/accounts"
+	"posthorn/mux"
+)
+
+// MinPassword is how many characters a password must have that a person chose.
+// What else it must be is for accounts to say.
+const MinPassword = 8
+
+// NewAccount is a request to create an account. Its password is empty,
+// generated, or chosen.
+type NewAccount struct {
+	Address  string      `json:"address"`
+	Password NewPassword `json:"password"`
+}
+
+// NewPassword says what an account's password shall be; the zero value: none.
+type NewPassword struct {
+	Generate bool   `json:"generate,omitempty"`
+	Chosen   string `json:"chosen,omitempty"`
+}
+
+// text returns the password, or an *InvalidError.
+func (p NewPassword) text() (string, error) {
+	switch {
+	case p.Generate && p.Chosen != "":
+		return "", &InvalidError{"password", "either generate or choose one"}
+	case p.Generate:
+		return accounts.GeneratePassword(), nil
+	case p.Chosen == "":
+		return "", nil
+	case utf8.RuneCountInString(p.Chosen) < MinPassword:
+		return "", &InvalidError{"password", fmt.Sprintf("must have at least %d characters", MinPassword)}
+	}
+	return p.Chosen, nil
+}
+
+// CreatedAccount is a new account. Password is set when it was generated: this
+// is the only time that anybody sees it.
+type CreatedAccount struct {
+	*accounts.Account
+	GeneratedPassword string `json:"password,omitempty"`
+}
+
+// AddAccount creates an account.
+func (s *Service) AddAccount(ctx context.Context, who Actor, req NewAccount) (*CreatedAccount, error) {
+	const action = "account add"
+	if err := s.operator(who, action); err != nil {
+		return nil, err
+	}
+	address, err := parseAddress(req.Address)
+	if err != nil {
+		return nil, err
+	}
+	password, err := req.Password.text()
+	if err != nil {
+		return nil, err
+	}
+	created := new(CreatedAccount)
+	err = s.do(ctx, who, Event{Action: action, Address: address}, func() (err error) {
+		created.Account, err = s.Accounts.Add(ctx, address, password)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if req.Password.Generate {
+		created.GeneratedPassword = password
+	}
+	return created, nil
+}
+
+// ListAccounts returns all accounts.
+func (s *Service) ListAccounts(ctx context.Context, who Actor) ([]*accounts.Account, error) {
+	if err := s.operator(who, "account list"); err != nil {
+		return nil, err
+	}
+	all := []*accounts.Account{}
+	for a, err := range s.Accounts.List(ctx) {
+		if err != nil {
+			return nil, fmt.Errorf("account list: %w", err)
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
+
+// AccountDetails is an account with what belongs to it.
+type AccountDetails struct {
+	*accounts.Account
+	Keys  []Key  `json:"keys"`
+	Conns int    `json:"connections"`
+	Mail  *Usage `json:"mail,omitempty"` // nil: kept elsewhere
+}
+
+// Usage is how much mail an account has.
+type Usage struct {
+	Bytes    int64 `json:"bytes"`
+	Messages int   `json:"messages"`
+}
+
+// ShowAccount describes one account, named by ID or address.
+func (s *Service) ShowAccount(ctx context.Context, who Actor, ref string) (*AccountDetails, error) {
+	const action = "account show"
+	a, err := s.find(ctx, who, action, ref)
+	if err != nil {
+		return nil, err
+	}
+	d := &AccountDetails{Account: a}
+	if d.Keys, err = s.listKeys(ctx, a); err != nil {
+		return nil, fmt.Errorf("%s: %w", action, err)
+	}
+	for _, c := range s.Mux.Conns() {
+		if c.Identity.Account == a.ID {
+			d.Conns++
+		}
+	}
+	if s.Mail != nil {
+		d.Mail = new(Usage)
+		if d.Mail.Bytes, d.Mail.Messages, err = s.Mail.Usage(ctx, a.ID); err != nil {
+			return nil, fmt.Errorf("%s: %w", action, err)
+		}
+	}
+	return d, nil
+}
+
+// SetDisabled disables or enables an account. Disabling ends its sessions.
+func (s *Service) SetDisabled(ctx context.Context, who Actor, ref string, disabled bool) (*accounts.Account, error) {
+	action := "account enable"
+	if disabled {
+		action = "account disable"
+	}
+	return s.changeAccount(ctx, who, action, ref, func(a *accounts.Account) error {
+		if err := s.Accounts.SetDisabled(ctx, a.ID, disabled); err != nil || !disabled {
+			return err
+		}
+		s.Mux.CloseAccount(a.ID, everyConn, mux.ErrRevoked)
+		return nil
+	})
+}
+
+// AddAddress gives an account one more address.
+func (s *Service) AddAddress(ctx context.Context, who Actor, ref, address string) (*accounts.Account, error) {
+	address, err := parseAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	return s.changeAccount(ctx, who, "account address add", ref, func(a *accounts.Account) error {
+		return s.Accounts.AddAddress(ctx, a.ID, address)
+	}, address)
+}
+
+// RemoveAddress takes an address from an account.
+func (s *Service) RemoveAddress(ctx context.Context, who Actor, ref, address string) (*accounts.Account, error) {
+	address, err := parseAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	return s.changeAccount(ctx, who, "account address remove", ref, func(a *accounts.Account) error {
+		return s.Accounts.RemoveAddress(ctx, a.ID, address)
+	}, address)
+}
+
+// changeAccount carries out an operator's change and returns the account as it
+// is afterwards.
+func (s *Service) changeAccount(ctx context.Context, who Actor, action, ref string,
+	act func(*accounts.Account) error, detail ...string) (*accounts.Account, error) {
+	if err := s.operator(who, action); err != nil {
+		return nil, err
+	}
+	a, err := s.find(ctx, who, action, ref)
+	if err != nil {
+		return nil, err
+	}
+	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Detail: strings.Join(detail, " ")}
+	if err := s.do(ctx, who, ev, func() error { return act(a) }); err != nil {
+		return nil, err
+	}
+	return s.Accounts.Get(ctx, a.ID)
+}
+
+// SetPassword sets, generates or (with the zero NewPassword) removes an
+// account's password, and ends the sessions that the old one opened. It
+// returns the password when it was generated.
+func (s *Service) SetPassword(ctx context.Context, who Actor, ref string, p NewPassword) (generated string, err error) {
+	const action = "account password"
+	a, err := s.find(ctx, who, action, ref)
+	if err != nil {
+		return "", err
+	}
+	password, err := p.text()
+	if err != nil {
+		return "", err
+	}
+	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Detail: p.detail()}
+	err = s.do(ctx, who, ev, func() error {
+		if err := s.Accounts.SetPassword(ctx, a.ID, password); err != nil {
+			return err
+		}
+		s.Mux.CloseAccount(a.ID, func(c mux.Info) bool { return c.Identity.Key.IsZero() }, mux.ErrRevoked)
+		return nil
+	})
+	if err != nil || !p.Generate {
+		return "", err
+	}
+	return password, nil
+}
+
+func (p NewPassword) detail() string {
+	switch {
+	case p.Generate:
+		return "generated"
+	case p.Chosen != "":
+		return "chosen"
+	}
+	return "removed"
+}
+
+func everyConn(mux.Info) bool { return true }
+
+func isAddress(ref string) bool { return strings.Contains(ref, "@") }
+
+func parseAddress(address string) (string, error) {
+	norm, err := accounts.ParseAddress(address)
+	if err != nil {
+		return "", &InvalidError{"address", err.Error()}
+	}
+	return norm, nil
+}

@@ -1,0 +1,161 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"posthorn/store"
+)
+
+// Event is one entry of the audit trail: who did what to whom. It never holds
+// a secret.
+type Event struct {
+	Time    time.Time `json:"time"`
+	Actor   string    `json:"actor"`
+	Action  string    `json:"action"`            // such as "key add"
+	Account string    `json:"account,omitempty"` // ID
+	Address string    `json:"address,omitempty"` // the account's, or the one in question
+	Key     string    `json:"key,omitempty"`     // fingerprint
+	Detail  string    `json:"detail,omitempty"`
+	Error   string    `json:"error,omitempty"` // why it failed; empty: it was done
+}
+
+// auditPrefix is where the trail stands in the store; what follows sorts by
+// time.
+const auditPrefix = "audit/"
+
+const (
+	auditKeep  = 10_000
+	auditSlack = 256 // so that trimming, which reads all of the trail, is rare
+	auditTime  = "20060102T150405.000000000Z"
+)
+
+// do records ev, acts, and notes in the record when acting failed. An
+// operation that cannot be recorded is not carried out.
+func (s *Service) do(ctx context.Context, who Actor, ev Event, act func() error) error {
+	ev.Time, ev.Actor = time.Now().UTC(), who.Name
+	key := auditPrefix + ev.Time.Format(auditTime) + "-" + rand.Text()[:8]
+	if err := s.record(ctx, key, ev); err != nil {
+		return fmt.Errorf("%s: record in the audit trail: %w", ev.Action, err)
+	}
+	err := act()
+	if err != nil {
+		ev.Error = err.Error()
+		// The request may be what ended; its failure is recorded all the same.
+		if e := s.record(context.WithoutCancel(ctx), key, ev); e != nil {
+			s.Log.Error().Err(e).Msg("audit record could not be completed")
+		}
+		err = fmt.Errorf("%s: %w", ev.Action, err)
+	}
+	s.logEvent(ev)
+	s.trim(context.WithoutCancel(ctx))
+	return err
+}
+
+func (s *Service) record(ctx context.Context, key string, ev Event) error {
+	b, err := json.Marshal(ev)
+	if err != nil {
+		return err
+	}
+	return s.Store.Update(ctx, func(tx store.Tx) error { return tx.Put(key, b) })
+}
+
+func (s *Service) logEvent(ev Event) {
+	l := s.Log.Info()
+	if ev.Error != "" {
+		l = s.Log.Warn().Str("error", ev.Error)
+	}
+	l.Str("actor", ev.Actor).Str("action", ev.Action).Str("account", ev.Account)
+	if ev.Address != "" && !s.Privacy {
+		l.Str("address", ev.Address)
+	}
+	if ev.Key != "" {
+		l.Str("key", ev.Key)
+	}
+	if ev.Detail != "" && !s.Privacy {
+		l.Str("detail", ev.Detail)
+	}
+	l.Msg("administration")
+}
+
+// trim deletes the oldest records when there are too many.
+func (s *Service) trim(ctx context.Context) {
+	keep := s.AuditKeep
+	if keep == 0 {
+		keep = auditKeep
+	}
+	s.auditMu.Lock()
+	defer s.auditMu.Unlock()
+	if s.auditCount++; s.auditCount > 1 && s.auditCount <= keep+auditSlack {
+		return
+	}
+	keys, err := s.auditKeys(ctx)
+	if err != nil {
+		s.Log.Error().Err(err).Msg("audit trail could not be read")
+		return
+	}
+	if excess := len(keys) - keep; excess > 0 {
+		if err := s.deleteAll(ctx, keys[:excess]); err != nil {
+			s.Log.Error().Err(err).Msg("audit trail could not be shortened")
+			return
+		}
+		keys = keys[excess:]
+	}
+	s.auditCount = max(len(keys), 1)
+}
+
+func (s *Service) auditKeys(ctx context.Context) ([]string, error) {
+	var keys []string
+	for item, err := range s.Store.Scan(ctx, auditPrefix) {
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, item.Key)
+	}
+	return keys, nil
+}
+
+// deleteAll deletes keys, in transactions that every driver can hold.
+func (s *Service) deleteAll(ctx context.Context, keys []string) error {
+	for batch := range slices.Chunk(keys, 500) {
+		err := s.Store.Update(ctx, func(tx store.Tx) error {
+			for _, k := range batch {
+				if err := tx.Delete(k); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Audit returns the last entries of the audit trail, oldest first; limit 0
+// means all that are kept.
+func (s *Service) Audit(ctx context.Context, who Actor, limit int) ([]Event, error) {
+	if err := s.operator(who, "audit"); err != nil {
+		return nil, err
+	}
+	events := []Event{}
+	for item, err := range s.Store.Scan(ctx, auditPrefix) {
+		if err != nil {
+			return nil, fmt.Errorf("audit: %w", err)
+		}
+		var ev Event
+		if err := json.Unmarshal(item.Value, &ev); err != nil {
+			return nil, fmt.Errorf("audit: record %s: %w", item.Key, err)
+		}
+		events = append(events, ev)
+	}
+	if limit > 0 && len(events) > limit {
+		events = events[len(events)-limit:]
+	}
+	return events, nil
+}

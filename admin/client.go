@@ -1,0 +1,253 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"posthorn/accounts"
+	"posthorn/authkeys"
+	"posthorn/mux"
+)
+
+// Client asks a running gateway over its unix socket. Its methods do what
+// Service's methods of the same names do; what the gateway refuses is a
+// *Problem.
+type Client struct{ http *http.Client }
+
+// NewClient returns a client of the gateway whose socket is at path. Nothing
+// is dialled before the first request.
+func NewClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial}}}
+}
+
+// Close closes idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// call sends a request and decodes the answer into out, unless that is nil.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	resp, err := c.send(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil || resp.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("read the gateway's answer: %w", err)
+	}
+	return nil
+}
+
+// send returns a response of success; the caller closes its body.
+func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://gateway/v1/"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if u := (*url.Error)(nil); errors.As(err, &u) {
+			err = u.Err // the URL says nothing about a unix socket
+		}
+		return nil, err
+	}
+	if resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		return nil, readProblem(resp)
+	}
+	return resp, nil
+}
+
+// Status describes the running gateway.
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	out := new(Status)
+	return out, c.call(ctx, "GET", "status", nil, out)
+}
+
+// Audit returns the last entries of the audit trail, oldest first.
+func (c *Client) Audit(ctx context.Context, limit int) (out []Event, err error) {
+	return out, c.call(ctx, "GET", "audit?limit="+strconv.Itoa(limit), nil, &out)
+}
+
+// Backup copies a backup to w. After an error what w holds is of no use.
+func (c *Client) Backup(ctx context.Context, w io.Writer) error {
+	resp, err := c.send(ctx, "GET", "backup", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	return nil
+}
+
+// AddAccount creates an account.
+func (c *Client) AddAccount(ctx context.Context, req NewAccount) (*CreatedAccount, error) {
+	out := new(CreatedAccount)
+	return out, c.call(ctx, "POST", "accounts", req, out)
+}
+
+// ListAccounts returns all accounts.
+func (c *Client) ListAccounts(ctx context.Context) (out []*accounts.Account, err error) {
+	return out, c.call(ctx, "GET", "accounts", nil, &out)
+}
+
+// ShowAccount describes one account.
+func (c *Client) ShowAccount(ctx context.Context, ref string) (*AccountDetails, error) {
+	out := new(AccountDetails)
+	return out, c.callAccount(ctx, "GET", ref, "", nil, out)
+}
+
+// SetDisabled disables or enables an account.
+func (c *Client) SetDisabled(ctx context.Context, ref string, disabled bool) (*accounts.Account, error) {
+	out := new(accounts.Account)
+	return out, c.callAccount(ctx, "PATCH", ref, "", accountChange{&disabled}, out)
+}
+
+// RemoveAccount deletes an account with all that belongs to it.
+func (c *Client) RemoveAccount(ctx context.Context, ref string) error {
+	return c.callAccount(ctx, "DELETE", ref, "", nil, nil)
+}
+
+// SetPassword sets, generates or removes a password.
+func (c *Client) SetPassword(ctx context.Context, ref string, p NewPassword) (string, error) {
+	var out generated
+	err := c.callAccount(ctx, "PUT", ref, "/password", p, &out)
+	return out.Password, err
+}
+
+// AddAddress gives an account one more address.
+func (c *Client) AddAddress(ctx context.Context, ref, address string) (*accounts.Account, error) {
+	return c.address(ctx, "PUT", ref, address)
+}
+
+// RemoveAddress takes an address from an account.
+func (c *Client) RemoveAddress(ctx context.Context, ref, address string) (*accounts.Account, error) {
+	return c.address(ctx, "DELETE", ref, address)
+}
+
+func (c *Client) address(ctx context.Context, method, ref, address string) (*accounts.Account, error) {
+	// One that is checked here is neither empty nor dots, which a path must
+	// not hold.
+	norm, err := parseAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	out := new(accounts.Account)
+	return out, c.callAccount(ctx, method, ref, "/addresses/"+url.PathEscape(norm), nil, out)
+}
+
+// callAccount calls what stands below an account's path.
+func (c *Client) callAccount(ctx context.Context, method, ref, below string, in, out any) error {
+	if strings.Trim(ref, ".") == "" { // a path segment must not be empty or dots
+		return &InvalidError{"account", "must be an address or an ID"}
+	}
+	return c.call(ctx, method, "accounts/"+url.PathEscape(ref)+below, in, out)
+}
+
+// AddKey registers a key. Of req.PublicKey only the public part leaves this
+// process, also when a private key stands beside it.
+func (c *Client) AddKey(ctx context.Context, req NewKey) (*Key, error) {
+	if _, err := authkeys.ParsePublicKey([]byte(req.PublicKey)); err != nil {
+		return nil, badKey(err)
+	}
+	var err error
+	if req.PublicKey, err = publicPart(req.PublicKey); err != nil {
+		return nil, err
+	}
+	out := new(Key)
+	return out, c.call(ctx, "POST", "keys", req, out)
+}
+
+// publicPart returns the first certificate or public key among a text's PEM
+// blocks, or, when it holds no PEM at all, the text.
+func publicPart(text string) (string, error) {
+	block, rest := pem.Decode([]byte(text))
+	if block == nil {
+		return text, nil
+	}
+	for ; block != nil; block, rest = pem.Decode(rest) {
+		if strings.HasSuffix(block.Type, "CERTIFICATE") || strings.HasSuffix(block.Type, "PUBLIC KEY") {
+			return string(pem.EncodeToMemory(block)), nil
+		}
+	}
+	return "", &InvalidError{"public_key", "holds neither a certificate nor a public key"}
+}
+
+// ListKeys returns the keys of an account; account "" means all.
+func (c *Client) ListKeys(ctx context.Context, account string) (out []Key, err error) {
+	return out, c.call(ctx, "GET", "keys?account="+url.QueryEscape(account), nil, &out)
+}
+
+// ShowKey describes a key.
+func (c *Client) ShowKey(ctx context.Context, f authkeys.Fingerprint) (*Key, error) {
+	out := new(Key)
+	return out, c.call(ctx, "GET", "keys/"+f.String(), nil, out)
+}
+
+// SetKey changes a key's settings.
+func (c *Client) SetKey(ctx context.Context, f authkeys.Fingerprint, change KeyChange) (*Key, error) {
+	out := new(Key)
+	return out, c.call(ctx, "PATCH", "keys/"+f.String(), change, out)
+}
+
+// RemoveKey deletes a key.
+func (c *Client) RemoveKey(ctx context.Context, f authkeys.Fingerprint) error {
+	return c.call(ctx, "DELETE", "keys/"+f.String(), nil, nil)
+}
+
+// ListConns returns the live connections of an account; account "" means all.
+func (c *Client) ListConns(ctx context.Context, account string) (out []mux.Info, err error) {
+	return out, c.call(ctx, "GET", "conns?account="+url.QueryEscape(account), nil, &out)
+}
+
+// CloseConn ends a live connection.
+func (c *Client) CloseConn(ctx context.Context, id uint64) error {
+	return c.call(ctx, "DELETE", "conns/"+strconv.FormatUint(id, 10), nil, nil)
+}
+
+// CloseConns ends all live connections of an account.
+func (c *Client) CloseConns(ctx context.Context, account string) (int, error) {
+	var out closed
+	err := c.call(ctx, "DELETE", "conns?account="+url.QueryEscape(account), nil, &out)
+	return out.Closed, err
+}
+
+// ListBlocks returns the sources whose passwords are refused for a while.
+func (c *Client) ListBlocks(ctx context.Context) (out []accounts.Block, err error) {
+	return out, c.call(ctx, "GET", "blocks", nil, &out)
+}
+
+// RemoveBlock forgets the failures of a source.
+func (c *Client) RemoveBlock(ctx context.Context, source string) error {
+	if strings.Trim(source, ".") == "" {
+		return &InvalidError{"source", "must be an IP address or a fingerprint"}
+	}
+	return c.call(ctx, "DELETE", "blocks/"+url.PathEscape(source), nil, nil)
+}

@@ -1,0 +1,247 @@
+package admin_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"posthorn/accounts"
+	"posthorn/admin"
+	"posthorn/alpn"
+	"posthorn/authkeys"
+	"posthorn/mux"
+	"posthorn/store/badgerkv"
+)
+
+// operator may do everything.
+var operator = admin.Actor{Name: "test", Operator: true}
+
+// world is a Service with real parts around it: accounts and keys in a store in
+// memory, and a mux that logs clients in by their keys.
+type world struct {
+	*admin.Service
+	addr string // of the mux
+	mail *mail
+	log  *buffer
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	db, err := badgerkv.OpenMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	w := &world{mail: &mail{removed: make(map[string]int)}, log: new(buffer)}
+	keys := authkeys.New(db)
+	accts, err := accounts.New(t.Context(), db, keys, accounts.Options{Domains: []string{"example.org"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Service = &admin.Service{Accounts: accts, Keys: keys, Mail: w.mail, Store: db, Log: zerolog.New(w.log)}
+	w.listen(t)
+	return w
+}
+
+// listen serves a mux whose handler says who is there.
+func (w *world) listen(t *testing.T) {
+	t.Helper()
+	w.Mux = mux.New(mux.Config{
+		Handlers: map[alpn.Protocol]mux.Handler{alpn.IMAP: greeter{w.Accounts}, alpn.SMTP: greeter{w.Accounts}},
+		Certs:    oneCert{keyPair(t)},
+		Log:      zerolog.Nop(),
+	})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.addr = ln.Addr().String()
+	served := make(chan error, 1)
+	go func() { served <- w.Mux.Serve(context.Background(), ln, alpn.Shared) }()
+	t.Cleanup(func() {
+		if err := w.Mux.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// enforce runs an Enforcer until the test ends.
+func (w *world) enforce(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	e := &admin.Enforcer{Store: w.Store, Accounts: w.Accounts, Keys: w.Keys, Mux: w.Mux, Log: zerolog.New(w.log)}
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// account creates an account with a password.
+func (w *world) account(t *testing.T, address string) *accounts.Account {
+	t.Helper()
+	a, err := w.AddAccount(t.Context(), operator, admin.NewAccount{Address: address, Password: admin.NewPassword{Chosen: "correct horse"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Account
+}
+
+// key registers a new key for an account.
+func (w *world) key(t *testing.T, account string) (tls.Certificate, *admin.Key) {
+	t.Helper()
+	pair := keyPair(t)
+	k, err := w.AddKey(t.Context(), operator, admin.NewKey{Account: account, PublicKey: certPEM(pair)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair, k
+}
+
+// session is a client that has been greeted as somebody.
+type session struct {
+	*tls.Conn
+	r *bufio.Reader
+}
+
+// login connects with a key, or without; then it is the account's by password.
+func (w *world) login(t *testing.T, protocol alpn.Protocol, account string, certs ...tls.Certificate) *session {
+	t.Helper()
+	nc, err := tls.Dial("tcp", w.addr, &tls.Config{
+		InsecureSkipVerify: true, NextProtos: []string{string(protocol)}, Certificates: certs,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	fmt.Fprintln(nc, account)
+	s := &session{nc, bufio.NewReader(nc)}
+	if line := s.line(t); line != "welcome" {
+		t.Fatalf("greeted with %q", line)
+	}
+	return s
+}
+
+// line reads a line, or what came before the end.
+func (s *session) line(t *testing.T) string {
+	t.Helper()
+	s.SetReadDeadline(time.Now().Add(10 * time.Second))
+	line, err := s.r.ReadString('\n')
+	if err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(line)
+}
+
+// greeter logs in who shows a known key, and everybody else as the account
+// whose ID is their first line. It says why the connection ends.
+type greeter struct{ accounts *accounts.Store }
+
+func (greeter) Busy() []byte { return []byte("busy\n") }
+
+func (g greeter) ServeConn(ctx context.Context, c *mux.Conn) {
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		return
+	}
+	id := mux.Identity{Account: strings.TrimSpace(line), Address: "password", Mechanism: "PLAIN"}
+	if !c.Key.IsZero() {
+		scope := map[alpn.Protocol]authkeys.Scope{alpn.IMAP: authkeys.ScopeIMAP, alpn.SMTP: authkeys.ScopeSMTP}[c.Protocol]
+		l, err := g.accounts.NewAuth(accounts.Peer{Key: c.Key, Scope: scope, TLS: c.TLS()}).Key(ctx)
+		if err != nil {
+			fmt.Fprintln(c, err)
+			return
+		}
+		id = mux.Identity{Account: l.Account.ID, Address: l.Address, Mechanism: l.Mechanism, Key: l.Key, Expires: l.Expires}
+	}
+	if err := c.SetIdentity(id); err != nil {
+		return
+	}
+	fmt.Fprintln(c, "welcome")
+	<-ctx.Done()
+	fmt.Fprintln(c, context.Cause(ctx))
+}
+
+// oneCert is the mux's only certificate.
+type oneCert struct{ pair tls.Certificate }
+
+func (o oneCert) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &o.pair, nil }
+func (oneCert) Serves(string) bool                                              { return true }
+func (oneCert) TicketKeys(c alpn.Class) [][32]byte                              { return [][32]byte{{byte(c) + 1}} }
+
+func keyPair(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func certPEM(pair tls.Certificate) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}))
+}
+
+// mail is a mailbox store that counts what it is asked to remove.
+type mail struct {
+	mu      sync.Mutex
+	removed map[string]int
+	fail    error // what RemoveUser answers
+}
+
+func (*mail) Usage(context.Context, string) (int64, int, error) { return 2048, 3, nil }
+
+func (m *mail) RemoveUser(_ context.Context, user string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.removed[user]++
+	return m.fail
+}
+
+func (*mail) Backup(_ context.Context, w io.Writer) error {
+	_, err := io.WriteString(w, "all the mail")
+	return err
+}
+
+// buffer is a log.
+type buffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

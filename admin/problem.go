@@ -1,0 +1,130 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"posthorn/accounts"
+	"posthorn/authkeys"
+	"posthorn/store"
+)
+
+// Problem is an error as the API tells it (RFC 9457). The client returns it
+// as its error.
+type Problem struct {
+	Type   string `json:"type"` // "about:blank"; Code tells problems apart
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	// Code is for machines: one of the Code constants.
+	Code string `json:"code"`
+	// Hint says what to do about it; may be empty.
+	Hint string `json:"hint,omitempty"`
+}
+
+func (p *Problem) Error() string { return p.Detail }
+
+// Codes of problems.
+const (
+	CodeForbidden    = "forbidden"
+	CodeInvalid      = "invalid"
+	CodeNoAccount    = "no_account"
+	CodeAddressTaken = "address_taken"
+	CodeLastAddress  = "last_address"
+	CodeDomain       = "domain"
+	CodeUnknownKey   = "unknown_key"
+	CodeKeyTaken     = "key_taken"
+	CodeKeyType      = "key_type"
+	CodeNoConn       = "no_connection"
+	CodeNoBlock      = "no_block"
+	CodeNoBackup     = "no_backup"
+	CodeNotFound     = "not_found"
+	CodeUnavailable  = "unavailable"
+	CodeInternal     = "internal"
+)
+
+// Is makes errors.Is find, on the client's side too, the sentinels that stand
+// behind the codes.
+func (p *Problem) Is(target error) bool {
+	for _, t := range translations {
+		if t.err == target {
+			return t.code == p.Code
+		}
+	}
+	return false
+}
+
+var translations = []struct {
+	err    error
+	status int
+	code   string
+	hint   string
+}{
+	{ErrForbidden, http.StatusForbidden, CodeForbidden, ""},
+	{accounts.ErrNoAccount, http.StatusNotFound, CodeNoAccount, "account list shows the accounts"},
+	{accounts.ErrTaken, http.StatusConflict, CodeAddressTaken, "account show ADDRESS shows whose it is"},
+	{accounts.ErrLast, http.StatusConflict, CodeLastAddress, "add another address first, or remove the account"},
+	{accounts.ErrDomain, http.StatusBadRequest, CodeDomain, "domains in the configuration says which are"},
+	{accounts.ErrAddress, http.StatusBadRequest, CodeInvalid, ""},
+	{accounts.ErrPassword, http.StatusBadRequest, CodeInvalid, ""},
+	{authkeys.ErrUnknown, http.StatusNotFound, CodeUnknownKey, "key list shows the registered keys"},
+	{authkeys.ErrTaken, http.StatusConflict, CodeKeyTaken, "key show FINGERPRINT shows whose it is; key remove FINGERPRINT frees it"},
+	{ErrNoBlock, http.StatusNotFound, CodeNoBlock, "block list shows the blocked sources"},
+	{ErrNoConn, http.StatusNotFound, CodeNoConn, "conn list shows the live connections"},
+	{ErrNoBackup, http.StatusNotImplemented, CodeNoBackup, "back up the store with its own tools"},
+	{store.ErrClosed, http.StatusServiceUnavailable, CodeUnavailable, "the gateway is stopping"},
+	{context.Canceled, http.StatusServiceUnavailable, CodeUnavailable, ""},
+}
+
+// problemOf translates an operation's error, once, for the API. Text of errors
+// that are not the caller's to mend stays in the log.
+func problemOf(err error) *Problem {
+	p := &Problem{Status: http.StatusInternalServerError, Code: CodeInternal,
+		Detail: "internal error", Hint: "the gateway's log says what happened"}
+	var (
+		invalid *InvalidError
+		typ     *authkeys.UnacceptableError
+		told    *Problem
+	)
+	switch {
+	case errors.As(err, &told):
+		return told
+	case errors.As(err, &invalid):
+		p.Status, p.Code, p.Hint, p.Detail = http.StatusBadRequest, CodeInvalid, "", invalid.Error()
+	case errors.As(err, &typ):
+		p.Status, p.Code, p.Detail = http.StatusBadRequest, CodeKeyType, typ.Error()
+		p.Hint = "accepted are Ed25519, ECDSA P-256, P-384 and P-521, and RSA of 2048 bits or more"
+	}
+	for _, t := range translations {
+		if errors.Is(err, t.err) {
+			p.Status, p.Code, p.Hint, p.Detail = t.status, t.code, t.hint, err.Error()
+			break
+		}
+	}
+	return p.complete()
+}
+
+func (p *Problem) complete() *Problem {
+	p.Type, p.Title = "about:blank", http.StatusText(p.Status)
+	return p
+}
+
+func writeProblem(w http.ResponseWriter, p *Problem) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p) // the client went away; nobody is left to tell
+}
+
+// readProblem makes an error of a response that is none of success.
+func readProblem(resp *http.Response) error {
+	p := new(Problem)
+	err := json.NewDecoder(resp.Body).Decode(p)
+	if err != nil || p.Code == "" || p.Detail == "" {
+		return fmt.Errorf("the gateway answered %s", resp.Status)
+	}
+	return p
+}
