@@ -1,0 +1,262 @@
+package imap
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"strings"
+
+	goimap "github.com/emersion/go-imap/v2"
+
+	"posthorn/accounts"
+	"posthorn/backend"
+	"posthorn/mux"
+)
+
+// The one text for every refused login.
+const refusal = "[AUTHENTICATIONFAILED] Authentication failed"
+
+const unavailable = "[UNAVAILABLE] Temporarily unavailable, try again later"
+
+// preauth logs in by the client's key and greets with PREAUTH. Without a
+// session and without an error, the client has to log in.
+func (d *dialog) preauth(ctx context.Context) (backend.IMAPSession, error) {
+	l, err := d.auth.Key(ctx)
+	var refused *accounts.RefusedError
+	switch {
+	case errors.As(err, &refused):
+		if refused.Reason != accounts.NoKey {
+			d.conn.AuthFailed("PREAUTH", string(refused.Reason))
+		}
+		return nil, nil
+	case err != nil:
+		d.logError(err, "key cannot be looked up")
+		return nil, byeError(unavailable)
+	case l.NoPreauth:
+		return nil, nil
+	}
+	session, err := d.open(ctx, l)
+	if err != nil {
+		return nil, byeError(answer(err))
+	}
+	err = d.say("* PREAUTH [CAPABILITY " + printable(session.Capabilities()) + "] " + d.name() + " ready")
+	return d.keep(session, err)
+}
+
+// login executes LOGIN.
+func (d *dialog) login(ctx context.Context, tag string, p *parser) (backend.IMAPSession, error) {
+	if err := p.space(); err != nil {
+		return nil, err
+	}
+	user, err := p.astring()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.space(); err != nil {
+		return nil, err
+	}
+	password, err := p.astring()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.end(); err != nil {
+		return nil, err
+	}
+	l, err := d.auth.Password(ctx, user, password)
+	return d.conclude(ctx, tag, "LOGIN", l, err)
+}
+
+// authenticate executes AUTHENTICATE (RFC 9051 section 6.2.2), with or without
+// an initial response (RFC 4959).
+func (d *dialog) authenticate(ctx context.Context, tag string, p *parser) (backend.IMAPSession, error) {
+	if err := p.space(); err != nil {
+		return nil, err
+	}
+	mechanism, err := p.atom()
+	if err != nil {
+		return nil, err
+	}
+	var response []byte
+	if p.take(' ') {
+		if response, err = decodeSASL(p.line); err != nil {
+			return nil, err
+		}
+		p.line = nil
+	}
+	if err := p.end(); err != nil {
+		return nil, err
+	}
+	x, err := d.auth.Start(ctx, mechanism)
+	if err == nil {
+		err = d.exchange(x, response)
+	}
+	if _, bad := err.(syntaxError); bad {
+		return nil, err
+	}
+	var l *accounts.Login
+	if err == nil {
+		l = x.Login()
+	}
+	return d.conclude(ctx, tag, mechanism, l, err)
+}
+
+// exchange carries a SASL exchange to its end.
+func (d *dialog) exchange(x *accounts.Exchange, response []byte) error {
+	for {
+		challenge, done, err := x.Next(response)
+		if err != nil || done {
+			return err
+		}
+		if err := d.say("+ " + base64.StdEncoding.EncodeToString(challenge)); err != nil {
+			return transportError{err}
+		}
+		line, err := d.in.line(2 * d.limits.Line)
+		switch {
+		case err != nil:
+			return transportError{err}
+		case string(line) == "*":
+			return syntaxError("Exchange cancelled")
+		}
+		if response, err = decodeSASL(line); err != nil {
+			return err
+		}
+	}
+}
+
+// transportError is an error of the connection, in the midst of an exchange
+// whose own errors mean something else.
+type transportError struct{ error }
+
+// decodeSASL decodes a response. The empty one is "=" or nothing; some clients
+// write it as "".
+func decodeSASL(b []byte) ([]byte, error) {
+	if len(b) == 0 || string(b) == "=" || string(b) == `""` {
+		return []byte{}, nil
+	}
+	if bytes.ContainsAny(b, "\r\n") { // which encoding/base64 skips
+		return nil, syntaxError("Malformed base64")
+	}
+	out := make([]byte, base64.StdEncoding.DecodedLen(len(b)))
+	n, err := base64.StdEncoding.Strict().Decode(out, b)
+	if err != nil {
+		return nil, syntaxError("Malformed base64")
+	}
+	return out[:n], nil
+}
+
+// conclude answers a login: with OK once the backend's session is there.
+func (d *dialog) conclude(ctx context.Context, tag, mechanism string, l *accounts.Login, err error) (backend.IMAPSession, error) {
+	var refused *accounts.RefusedError
+	var broken transportError
+	switch {
+	case errors.As(err, &broken):
+		return nil, broken.error
+	case errors.As(err, &refused):
+		d.conn.AuthFailed(known(mechanism), string(refused.Reason))
+		if err := d.say(tag + " NO " + refusal); err != nil {
+			return nil, err
+		}
+		if refused.Reason == accounts.TooMany {
+			return nil, byeError("Too many failed logins")
+		}
+		return nil, nil
+	case err != nil:
+		if ctx.Err() == nil {
+			d.logError(err, "login cannot be decided")
+		}
+		return nil, d.say(tag + " NO " + unavailable)
+	}
+	session, err := d.open(ctx, l)
+	if err != nil {
+		if said := d.say(tag + " NO " + answer(err)); said != nil {
+			return nil, said
+		}
+		if errors.As(err, new(lostError)) {
+			return nil, byeError(answer(err))
+		}
+		return nil, nil
+	}
+	err = d.say(tag + " OK [CAPABILITY " + printable(session.Capabilities()) + "] Logged in")
+	return d.keep(session, err)
+}
+
+// known keeps names that clients make up out of logs and metrics.
+func known(mechanism string) string {
+	switch m := strings.ToUpper(mechanism); m {
+	case "EXTERNAL", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN":
+		return m
+	}
+	return "unknown"
+}
+
+// keep returns session, or closes it when the client could not be told of it.
+func (d *dialog) keep(session backend.IMAPSession, err error) (backend.IMAPSession, error) {
+	if err != nil {
+		_ = session.Close()
+		return nil, err
+	}
+	return session, nil
+}
+
+// open opens the backend's session for somebody who has logged in, and then
+// makes the connection theirs.
+func (d *dialog) open(ctx context.Context, l *accounts.Login) (backend.IMAPSession, error) {
+	session, err := d.Backend.OpenIMAP(ctx, l)
+	if err != nil {
+		if ctx.Err() == nil {
+			d.logError(err, "backend refuses a session")
+		}
+		return nil, err
+	}
+	if err := d.claim(ctx, l); err != nil {
+		_ = session.Close()
+		return nil, err
+	}
+	return session, nil
+}
+
+// claim makes the connection l's. From then on a revocation ends it; one that
+// came before that is noticed here.
+func (d *dialog) claim(ctx context.Context, l *accounts.Login) error {
+	err := d.conn.SetIdentity(mux.Identity{
+		Account: l.Account.ID, Address: l.Address, Mechanism: l.Mechanism, Key: l.Key, Expires: l.Expires,
+	})
+	if err != nil {
+		return err
+	}
+	if err := d.Accounts.Check(ctx, l); err != nil {
+		if refused := new(accounts.RefusedError); errors.As(err, &refused) {
+			d.conn.AuthFailed(l.Mechanism, string(refused.Reason))
+		}
+		return lostError{err}
+	}
+	return nil
+}
+
+// lostError is why an identity was lost after the connection became its own:
+// it cannot become anybody else's.
+type lostError struct{ error }
+
+func (e lostError) Unwrap() error { return e.error }
+
+// answer is what a client hears of an error of open: code and text.
+func answer(err error) string {
+	var refused *accounts.RefusedError
+	var backendErr *goimap.Error
+	switch {
+	case errors.As(err, &refused):
+		return refusal
+	case errors.Is(err, mux.ErrTooMany):
+		return "[LIMIT] Too many connections of this account"
+	case errors.As(err, &backendErr) && backendErr.Code != "":
+		return printable("[" + string(backendErr.Code) + "] " + backendErr.Text)
+	case errors.As(err, &backendErr):
+		return printable(backendErr.Text)
+	}
+	return unavailable
+}
+
+func (d *dialog) logError(err error, msg string) {
+	d.Log.Warn().Uint64("id", d.conn.ID).Err(err).Msg(msg)
+}

@@ -1,0 +1,205 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+
+	"posthorn/accounts"
+	"posthorn/authkeys"
+	"posthorn/backend"
+	"posthorn/mux"
+)
+
+// dialog is the time before login of one connection.
+type dialog struct {
+	*Handler
+	conn    *mux.Conn
+	limits  Limits
+	in      input
+	auth    *accounts.Auth // nil in cleartext
+	unwatch func()         // see watch
+
+	commands, bad int
+}
+
+// errOver says that the connection is over and everything was said.
+var errOver = errors.New("imap: connection is over")
+
+const (
+	errNotIMAP  = byeError("This is an IMAP server")
+	errTooMany  = byeError("Too many commands without a login")
+	errTooBad   = byeError("Too many bad commands")
+	errOnItsWay = byeError("Cannot skip the literal of a refused command")
+)
+
+// run greets the client and executes commands until somebody has logged in.
+func (d *dialog) run(ctx context.Context) (backend.IMAPSession, error) {
+	if d.conn.TLS() != nil {
+		d.auth = d.newAuth()
+		if session, err := d.preauth(ctx); session != nil || err != nil {
+			return session, err
+		}
+	}
+	if err := d.greet(ctx); err != nil {
+		return nil, err
+	}
+	for {
+		session, err := d.command(ctx)
+		if session != nil || err != nil {
+			return session, err
+		}
+	}
+}
+
+func (d *dialog) newAuth() *accounts.Auth {
+	return d.Accounts.NewAuth(accounts.Peer{
+		Remote: d.conn.Remote.Addr(),
+		Key:    d.conn.Key,
+		Scope:  authkeys.ScopeIMAP,
+		TLS:    d.conn.TLS(),
+	})
+}
+
+// command reads one command and executes it.
+func (d *dialog) command(ctx context.Context) (backend.IMAPSession, error) {
+	line, err := d.commandLine()
+	if err != nil {
+		return nil, err
+	}
+	if isForeign(line) {
+		return nil, errNotIMAP
+	}
+	if d.commands++; d.commands > d.limits.Commands {
+		return nil, errTooMany
+	}
+	tag, rest, ok := cutTag(line)
+	p := &parser{in: &d.in, limits: d.limits, proceed: d.proceed, line: rest}
+	var session backend.IMAPSession
+	if !ok {
+		p.line = line
+		err = syntaxError("Invalid tag")
+	} else if name, nameErr := p.atom(); nameErr != nil {
+		err = syntaxError("Missing command")
+	} else {
+		session, err = d.execute(ctx, tag, strings.ToUpper(name), p)
+	}
+	if bad, isBad := err.(syntaxError); isBad {
+		err = d.badCommand(tag, string(bad), p)
+	}
+	return session, err
+}
+
+// commandLine reads the first line of a command, which may be longer when it
+// has a SASL response in it.
+func (d *dialog) commandLine() ([]byte, error) {
+	line, err := d.in.line(d.limits.Line)
+	if err != errLong {
+		return line, err
+	}
+	_, rest, _ := cutTag(d.in.pending())
+	if !strings.EqualFold(string(rest[:min(len(rest), len(cmdAuthenticate))]), cmdAuthenticate) {
+		return nil, err
+	}
+	return d.in.line(2 * d.limits.Line)
+}
+
+const cmdAuthenticate = "AUTHENTICATE "
+
+// badCommand answers BAD. What follows a literal that was announced without
+// waiting cannot be told from commands when it was not read.
+func (d *dialog) badCommand(tag, text string, p *parser) error {
+	if err := d.say(tag + " BAD " + text); err != nil {
+		return err
+	}
+	return d.refused(p)
+}
+
+// refused counts a bad command.
+func (d *dialog) refused(p *parser) error {
+	if d.bad++; d.bad > d.limits.BadCommands {
+		return errTooBad
+	}
+	if p.announces() {
+		return errOnItsWay
+	}
+	return nil
+}
+
+// execute executes the command whose arguments p has yet to read. Its error is
+// a syntaxError when the command is bad, or ends the connection.
+func (d *dialog) execute(ctx context.Context, tag, name string, p *parser) (backend.IMAPSession, error) {
+	switch name {
+	case "CAPABILITY":
+		return nil, d.simple(p, "* CAPABILITY "+d.capabilities(ctx), tag+" OK CAPABILITY completed")
+	case "NOOP":
+		return nil, d.simple(p, tag+" OK NOOP completed")
+	case "LOGOUT":
+		if err := d.simple(p, "* BYE Logging out", tag+" OK LOGOUT completed"); err != nil {
+			return nil, err
+		}
+		d.conn.SetReason("logout")
+		return nil, errOver
+	case "ID":
+		return nil, d.id(tag, p)
+	case "STARTTLS":
+		return nil, d.startTLS(ctx, tag, p)
+	case "LOGIN", "AUTHENTICATE":
+		if d.auth == nil {
+			if err := d.say(tag + " NO [PRIVACYREQUIRED] Use STARTTLS first"); err != nil {
+				return nil, err
+			}
+			return nil, d.refused(p)
+		}
+		if name == "LOGIN" {
+			return d.login(ctx, tag, p)
+		}
+		return d.authenticate(ctx, tag, p)
+	}
+	return nil, syntaxError("Unknown command before login")
+}
+
+// simple answers a command without arguments.
+func (d *dialog) simple(p *parser, lines ...string) error {
+	if err := p.end(); err != nil {
+		return err
+	}
+	return d.say(lines...)
+}
+
+// startTLS begins TLS (RFC 9051 section 6.2.1). Nothing of the time before it
+// counts after it.
+func (d *dialog) startTLS(ctx context.Context, tag string, p *parser) error {
+	if err := p.end(); err != nil {
+		return err
+	}
+	if d.auth != nil {
+		return syntaxError("TLS is on already")
+	}
+	if err := d.say(tag + " OK Begin TLS now"); err != nil {
+		return err
+	}
+	d.in.wipe()
+	d.unwatch()
+	err := d.conn.StartTLS(ctx)
+	d.watch(ctx)
+	if err != nil {
+		d.conn.SetReason("STARTTLS: " + err.Error())
+		return errOver
+	}
+	d.auth = d.newAuth()
+	return nil
+}
+
+// part says what is to be said when the connection ends because of err.
+func (d *dialog) part(err error) {
+	if bye, ok := err.(byeError); ok {
+		d.conn.SetReason(string(bye))
+		d.bye(string(bye))
+		return
+	}
+	if err != errOver && err != io.EOF {
+		d.conn.SetReason(err.Error())
+	}
+}

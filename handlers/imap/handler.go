@@ -1,0 +1,126 @@
+// Package imap is the IMAP side of the gateway: greeting, the commands before
+// login, and the login itself. What comes after it is the backend's.
+package imap
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"posthorn/accounts"
+	"posthorn/backend"
+	"posthorn/mux"
+)
+
+// Handler serves IMAP connections (RFC 9051, RFC 3501). Its fields are set
+// before use and not changed after.
+type Handler struct {
+	Accounts *accounts.Store
+	Backend  backend.Backend
+	// Hostname is what the server calls itself in its greeting; default: the
+	// name that the client asked for.
+	Hostname string
+	// ID is the answer to ID before login (RFC 2971), as field and value in
+	// turn; nil: NIL.
+	ID     []string
+	Limits Limits
+	Log    zerolog.Logger
+}
+
+var _ mux.Handler = (*Handler)(nil)
+
+// Limits bound what a client may say before login. Zero fields take the
+// defaults.
+type Limits struct {
+	Line        int // bytes of a line; default 8 KiB, twice that for SASL
+	Literal     int // octets of a literal; default 4 KiB
+	Commands    int // default 1000
+	BadCommands int // default 10
+}
+
+func (l Limits) withDefaults() Limits {
+	return Limits{
+		Line:        cmp.Or(l.Line, 8<<10),
+		Literal:     cmp.Or(l.Literal, 4<<10),
+		Commands:    cmp.Or(l.Commands, 1000),
+		BadCommands: cmp.Or(l.BadCommands, 10),
+	}
+}
+
+// Busy is the whole answer to a connection that is over a limit.
+func (h *Handler) Busy() []byte { return []byte("* BYE [UNAVAILABLE] Too many connections\r\n") }
+
+// ServeConn serves one connection.
+func (h *Handler) ServeConn(ctx context.Context, c *mux.Conn) {
+	session, client := h.admit(ctx, c)
+	if session == nil {
+		return
+	}
+	// Nothing of the time before login is alive here: connections idle in Serve.
+	if err := session.Serve(ctx, client); err != nil && ctx.Err() == nil {
+		c.SetReason(err.Error())
+	}
+}
+
+// admit leads a connection to its session. It returns nil when the connection
+// is over. The client's end for the session first yields what the client has
+// sent behind its login.
+func (h *Handler) admit(ctx context.Context, c *mux.Conn) (backend.IMAPSession, net.Conn) {
+	d := &dialog{Handler: h, conn: c, limits: h.Limits.withDefaults()}
+	d.in.conn = c
+	defer d.in.wipe()
+	d.watch(ctx)
+	defer func() { d.unwatch() }()
+	session, err := d.run(ctx)
+	switch {
+	case err == nil:
+		return session, withPending(c, d.in.pending())
+	case ctx.Err() != nil:
+		d.bye(context.Cause(ctx).Error())
+	default:
+		d.part(err)
+	}
+	return nil, nil
+}
+
+// watch wakes reads when ctx ends, until unwatch, which is called once.
+func (d *dialog) watch(ctx context.Context) {
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(woken)
+		_ = d.conn.Conn.SetReadDeadline(time.Unix(1, 0))
+	})
+	d.unwatch = func() {
+		if !stop() {
+			<-woken
+		}
+	}
+}
+
+// pendingConn is a client that has sent more than was read so far.
+type pendingConn struct {
+	*mux.Conn
+	pending []byte
+}
+
+// withPending returns c with pending, if there is any, before what it reads.
+func withPending(c *mux.Conn, pending []byte) net.Conn {
+	if len(pending) == 0 {
+		return c
+	}
+	return &pendingConn{c, append([]byte(nil), pending...)}
+}
+
+func (c *pendingConn) Read(p []byte) (int, error) {
+	if len(c.pending) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.pending)
+	if c.pending = c.pending[n:]; len(c.pending) == 0 {
+		c.pending = nil
+	}
+	return n, nil
+}
