@@ -1,7 +1,6 @@
 package imap
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -133,9 +132,6 @@ type transportError struct{ error }
 func decodeSASL(b []byte) ([]byte, error) {
 	if len(b) == 0 || string(b) == "=" || string(b) == `""` {
 		return []byte{}, nil
-	}
-	if bytes.ContainsAny(b, "\r\n") { // which encoding/base64 skips
-		return nil, syntaxError("Malformed base64")
 	}
 	out := make([]byte, base64.StdEncoding.DecodedLen(len(b)))
 	n, err := base64.StdEncoding.Strict().Decode(out, b)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"strings"
 
 	"posthorn/accounts"
@@ -68,7 +69,7 @@ func (d *dialog) command(ctx context.Context) (backend.IMAPSession, error) {
 	if err != nil {
 		return nil, err
 	}
-	if isForeign(line) {
+	if d.commands == 0 && isForeign(line) {
 		return nil, errNotIMAP
 	}
 	if d.commands++; d.commands > d.limits.Commands {
@@ -185,7 +186,7 @@ func (d *dialog) startTLS(ctx context.Context, tag string, p *parser) error {
 	err := d.conn.StartTLS(ctx)
 	d.watch(ctx)
 	if err != nil {
-		d.conn.SetReason("STARTTLS: " + err.Error())
+		d.conn.SetReason("STARTTLS: " + reason(err))
 		return errOver
 	}
 	d.auth = d.newAuth()
@@ -200,6 +201,14 @@ func (d *dialog) part(err error) {
 		return
 	}
 	if err != errOver && err != io.EOF {
-		d.conn.SetReason(err.Error())
+		d.conn.SetReason(reason(err))
 	}
+}
+
+// reason is an error for the log, without the addresses in those of the network.
+func reason(err error) string {
+	if op := new(net.OpError); errors.As(err, &op) {
+		return op.Op + ": " + op.Err.Error()
+	}
+	return err.Error()
 }

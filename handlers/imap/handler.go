@@ -61,7 +61,7 @@ func (h *Handler) ServeConn(ctx context.Context, c *mux.Conn) {
 	}
 	// Nothing of the time before login is alive here: connections idle in Serve.
 	if err := session.Serve(ctx, client); err != nil && ctx.Err() == nil {
-		c.SetReason(err.Error())
+		c.SetReason(reason(err))
 	}
 }
 

@@ -294,6 +294,8 @@ func (w *syncWriter) String() string {
 type memory struct {
 	server *imapserver.Server
 	conns  chan net.Conn
+	begun  func()
+	ready  <-chan struct{} // closed when the server accepts
 	done   chan struct{}
 
 	mu    sync.Mutex
@@ -307,6 +309,8 @@ const memoryCaps = "IMAP4rev1 IDLE LITERAL- ID XMEMORY"
 
 func newMemory() *memory {
 	m := &memory{conns: make(chan net.Conn), done: make(chan struct{}), users: map[string]*imapmemserver.User{}}
+	ready := make(chan struct{})
+	m.ready, m.begun = ready, sync.OnceFunc(func() { close(ready) })
 	m.server = imapserver.New(&imapserver.Options{
 		NewSession: func(c *imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
 			user := c.NetConn().(memoryConn).user
@@ -327,6 +331,7 @@ type memoryConn struct {
 
 // Accept, Close and Addr make m the listener of its own server.
 func (m *memory) Accept() (net.Conn, error) {
+	m.begun()
 	select {
 	case c := <-m.conns:
 		return c, nil
@@ -337,7 +342,11 @@ func (m *memory) Accept() (net.Conn, error) {
 func (m *memory) Close() error   { close(m.done); return nil }
 func (m *memory) Addr() net.Addr { return &net.TCPAddr{} }
 
-func (m *memory) close() { m.server.Close() }
+// close waits for the server to have begun: imapserver cannot be closed before.
+func (m *memory) close() {
+	<-m.ready
+	m.server.Close()
+}
 
 func (m *memory) setFail(err error) {
 	m.mu.Lock()
