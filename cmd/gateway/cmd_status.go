@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"posthorn/admin"
+	"posthorn/alpn"
+)
+
+func (c *cli) statusCmd() *cobra.Command {
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say how the running gateway is",
+		Example: `  posthorn status
+  posthorn status --wait 10s                                   # until it serves
+  posthorn status --json | jq -r '.listeners[] | select(.name == "shared").address'`,
+		Args: c.args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.withClient(cmd.Context(), func(ctx context.Context, cl *admin.Client) error {
+				st, err := waitStatus(ctx, cl, wait)
+				if err != nil {
+					return err
+				}
+				return c.print(st, func(w io.Writer) { printStatus(w, st) })
+			})
+		},
+	}
+	cmd.Flags().DurationVar(&wait, "wait", 0, "wait so long for the gateway to serve")
+	return c.jsonFlag(cmd)
+}
+
+// errNotServing says that waiting was in vain.
+var errNotServing = errors.New("the gateway is not serving")
+
+// waitStatus returns the gateway's status; when wait is set, once it serves.
+func waitStatus(ctx context.Context, cl *admin.Client, wait time.Duration) (*admin.Status, error) {
+	deadline := time.Now().Add(wait)
+	for {
+		st, err := cl.Status(ctx)
+		if wait == 0 || err == nil && st.State == admin.Serving.String() {
+			return st, err
+		}
+		if time.Now().After(deadline) {
+			if err == nil {
+				err = fmt.Errorf("%w: it is %s", errNotServing, st.State)
+			}
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func printStatus(w io.Writer, st *admin.Status) {
+	var f fields
+	f.add("State", st.State)
+	f.add("Version", st.Version)
+	f.add("PID", fmt.Sprint(st.PID))
+	f.add("Started", when(st.Started))
+	if st.Config != "" {
+		f.add("Configuration", st.Config)
+	}
+	f.add("Data", st.DataDir)
+	for _, l := range st.Listeners {
+		f.add("Listening", l.Address+" "+l.Name)
+	}
+	f.add("Certificate", st.Certificate.Fingerprint.String())
+	f.add("", "for "+strings.Join(st.Certificate.Names, ", "))
+	f.add("", "until "+when(st.Certificate.Expires))
+	f.add("Connections", connCounts(st.Conns))
+	f.write(w)
+}
+
+func connCounts(n admin.ConnCounts) string {
+	s := fmt.Sprintf("%d, %d logged in", n.Total, n.LoggedIn)
+	for _, p := range []alpn.Protocol{alpn.IMAP, alpn.SMTP, alpn.HTTP2, alpn.HTTP1} {
+		if n.ByProtocol[p] > 0 {
+			s += fmt.Sprintf(", %d %s", n.ByProtocol[p], p)
+		}
+	}
+	return s
+}
+
+func (c *cli) auditCmd() *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:     "audit",
+		Short:   "Show who administered what",
+		Long:    "Show the audit trail, oldest first. The gateway keeps the last 10,000 entries.",
+		Example: "  posthorn audit --limit 100\n  posthorn audit --limit 0 --json",
+		Args:    c.args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 0 {
+				return &usageError{errors.New("--limit must not be negative")}
+			}
+			return c.withClient(cmd.Context(), func(ctx context.Context, cl *admin.Client) error {
+				events, err := cl.Audit(ctx, limit)
+				if err != nil {
+					return err
+				}
+				return c.print(events, func(w io.Writer) { auditTable(events).write(w) })
+			})
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", 20, "show the last `N`; 0: all")
+	return c.jsonFlag(cmd)
+}
+
+func auditTable(events []admin.Event) table {
+	var t table
+	t.row("TIME", "ACTOR", "ACTION", "ADDRESS", "KEY", "DETAIL", "ERROR")
+	for _, e := range events {
+		t.row(e.Time.Local().Format(time.DateTime), e.Actor, e.Action, e.Address, e.Key, e.Detail, e.Error)
+	}
+	return t
+}
+
+func (c *cli) versionCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  posthorn version",
+		Args:    c.args(0, 0),
+		RunE: func(*cobra.Command, []string) error {
+			v := version()
+			return c.print(map[string]string{"version": v}, func(w io.Writer) { fmt.Fprintln(w, "posthorn", v) })
+		},
+	}
+	return c.jsonFlag(cmd)
+}
+
+// version is the module's version, or the commit that it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}

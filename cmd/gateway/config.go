@@ -1,0 +1,280 @@
+package main
+
+import (
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Config is the configuration file. Every key is optional; defaultConfig holds
+// the defaults. Relative paths are relative to the directory of the file, or,
+// without a file, to the working directory. Keys marked (reload) are read
+// again on SIGHUP; the others want a restart.
+type Config struct {
+	// DataDir is where everything is kept that must survive: accounts, keys,
+	// certificates and mail. It is created with mode 0700.
+	DataDir string `yaml:"data_dir"`
+	// Hostname is the gateway's own name: for clients that send no server
+	// name, and in what it writes into messages. Empty: the first of Domains.
+	Hostname string `yaml:"hostname"`
+	// Domains are the mail domains: the part after the @ of every address.
+	Domains []string `yaml:"domains"`
+
+	Listen        Listen        `yaml:"listen"`
+	MailNames     MailNames     `yaml:"mail_names"`
+	TLS           TLS           `yaml:"tls"`
+	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
+	Limits        Limits        `yaml:"limits"`
+
+	// MaxMessageSize is the largest message that is taken.
+	MaxMessageSize Size `yaml:"max_message_size"`
+	// Quota is how much mail an account may keep; 0: as much as it likes.
+	Quota Size `yaml:"quota"`
+
+	Submission Submission `yaml:"submission"`
+	Log        Log        `yaml:"log"`
+
+	// ShutdownTimeout is how long connections may take to end after SIGTERM.
+	ShutdownTimeout Duration `yaml:"shutdown_timeout"`
+
+	Admin Admin `yaml:"admin"`
+}
+
+// Listen says where to listen, as HOST:PORT. The host "localhost" stands for
+// 127.0.0.1 and, where the machine has it, ::1; an empty host for every
+// address. Port 0 takes a free port; "posthorn status" tells which. Sockets
+// that systemd passes under the same names (FileDescriptorName=) take the
+// place of what stands here; see socketNames.
+type Listen struct {
+	// Shared speaks every protocol over TLS; the one to put on port 443.
+	Shared []string `yaml:"shared"`
+	// IMAPS speaks IMAP over TLS; the registered port is 993.
+	IMAPS []string `yaml:"imaps"`
+	// Submissions speaks submission over TLS; the registered port is 465.
+	Submissions []string `yaml:"submissions"`
+	// IMAPStartTLS speaks IMAP that begins in cleartext; port 143.
+	IMAPStartTLS []string `yaml:"imap_starttls"`
+	// SubmissionStartTLS speaks submission that begins in cleartext; port 587.
+	SubmissionStartTLS []string `yaml:"submission_starttls"`
+	// Metrics serves /metrics and /healthz in clear HTTP, on a loopback
+	// address; empty: only on the admin socket.
+	Metrics string `yaml:"metrics"`
+}
+
+// MailNames are the server names (SNI) by which mail programs that offer no
+// ALPN are told apart on the shared port. Certificates cover them too.
+type MailNames struct {
+	// IMAP names lead to IMAP; empty: imap.DOMAIN for each of Domains.
+	IMAP []string `yaml:"imap"`
+	// Submission names lead to submission; empty: smtp.DOMAIN and
+	// submission.DOMAIN for each of Domains.
+	Submission []string `yaml:"submission"`
+}
+
+// TLS is about the server's side of TLS.
+type TLS struct {
+	// MinVersion is "1.2" or "1.3".
+	MinVersion string `yaml:"min_version"`
+	// UnknownName says what clients get that ask for a server name that is not
+	// served: "alert" (unrecognized_name), or "default", the certificate of
+	// Hostname.
+	UnknownName string `yaml:"unknown_name"`
+	// Files are certificates on disk, such as a CA's client renews them. Names
+	// that none covers get a self-signed certificate. (reload: what the files
+	// contain)
+	Files []CertFiles `yaml:"files"`
+}
+
+// CertFiles names a PEM certificate chain and its private key.
+type CertFiles struct {
+	Cert string `yaml:"cert"`
+	// Key is empty when the key stands in the same file as the chain.
+	Key string `yaml:"key"`
+}
+
+// ProxyProtocol is about load balancers in front of the gateway.
+type ProxyProtocol struct {
+	// From are the networks (such as 192.0.2.0/24) whose connections begin with a PROXY protocol
+	// header, version 1 or 2, that tells the client's address. From others
+	// such a header is garbage.
+	From []string `yaml:"from"`
+}
+
+// Limits bound what strangers can take. (reload: all but those of passwords
+// and of what is read before login)
+type Limits struct {
+	// Handshake is the time from accept to the end of the TLS handshake.
+	Handshake Duration `yaml:"handshake"`
+	// PreLogin is the time from accept to login.
+	PreLogin Duration `yaml:"pre_login"`
+	// Idle is how long a client that has logged in may be silent.
+	Idle Duration `yaml:"idle"`
+	// MinRate is how many bytes a second a client must take or send while
+	// data waits.
+	MinRate int `yaml:"min_rate"`
+
+	// Connections is how many there may be in all.
+	Connections int `yaml:"connections"`
+	// ConnectionsPerSource is how many one IPv4 address or IPv6 /64 may have.
+	ConnectionsPerSource int `yaml:"connections_per_source"`
+	// ConnectionsPerAccount is how many one account may have.
+	ConnectionsPerAccount int `yaml:"connections_per_account"`
+	// UnauthenticatedStart is the number of connections without a login from
+	// which on new ones are dropped at random.
+	UnauthenticatedStart int `yaml:"unauthenticated_start"`
+	// UnauthenticatedFull is the number at which every new one is dropped.
+	UnauthenticatedFull int `yaml:"unauthenticated_full"`
+	// UnauthenticatedPerSource is how many of them one source may have.
+	UnauthenticatedPerSource int `yaml:"unauthenticated_per_source"`
+
+	// PreLoginLine is the longest IMAP command line before login.
+	PreLoginLine Size `yaml:"pre_login_line"`
+	// PreLoginLiteral is the largest IMAP literal before login.
+	PreLoginLiteral Size `yaml:"pre_login_literal"`
+
+	// PasswordsPerConnection is how many passwords are tried on one connection.
+	PasswordsPerConnection int `yaml:"passwords_per_connection"`
+	// PasswordFailures is how many wrong passwords one source may send within
+	// PasswordWindow before it is blocked for PasswordBlock. Keys log in from
+	// a blocked source all the same.
+	PasswordFailures int      `yaml:"password_failures"`
+	PasswordWindow   Duration `yaml:"password_window"`
+	PasswordBlock    Duration `yaml:"password_block"`
+}
+
+// Submission is about mail that clients send.
+type Submission struct {
+	// RequireAuth wants an AUTH command even from clients that a key has
+	// identified.
+	RequireAuth bool `yaml:"require_auth"`
+	// FromHeader says what happens to a message whose From header is none of
+	// the account's addresses: "refuse" it, "replace" the header, "allow" it.
+	FromHeader string `yaml:"from_header"`
+	// MaxRecipients is how many a message may have.
+	MaxRecipients int `yaml:"max_recipients"`
+}
+
+// Log is about the log, which goes to standard error.
+type Log struct {
+	// Level is "debug", "info", "warn" or "error". (reload)
+	Level string `yaml:"level"`
+	// Format is "json", "console", or "auto": console on a terminal.
+	Format string `yaml:"format"`
+	// Privacy leaves e-mail addresses and clients' addresses out.
+	Privacy bool `yaml:"privacy"`
+}
+
+// Admin is about administration.
+type Admin struct {
+	// Socket is the unix socket that the commands talk to; empty: admin.sock
+	// in DataDir. Root and the gateway's own user can use it.
+	Socket string `yaml:"socket"`
+}
+
+// defaultConfig returns the configuration of a gateway without a file: the
+// embedded mailboxes, for this machine only.
+func defaultConfig() *Config {
+	return &Config{
+		DataDir: "posthorn-data",
+		Domains: []string{"localhost"},
+		Listen: Listen{
+			Shared:      []string{"localhost:8443"},
+			IMAPS:       []string{"localhost:8993"},
+			Submissions: []string{"localhost:8465"},
+		},
+		TLS: TLS{MinVersion: "1.2", UnknownName: "alert"},
+		Limits: Limits{
+			Handshake: Duration(10 * time.Second),
+			PreLogin:  Duration(time.Minute),
+			Idle:      Duration(35 * time.Minute),
+			MinRate:   100,
+
+			Connections:              20000,
+			ConnectionsPerSource:     500,
+			ConnectionsPerAccount:    200,
+			UnauthenticatedStart:     4000,
+			UnauthenticatedFull:      8000,
+			UnauthenticatedPerSource: 100,
+
+			PreLoginLine:    8 << 10,
+			PreLoginLiteral: 4 << 10,
+
+			PasswordsPerConnection: 5,
+			PasswordFailures:       10,
+			PasswordWindow:         Duration(20 * time.Second),
+			PasswordBlock:          Duration(5 * time.Minute),
+		},
+		MaxMessageSize:  50 << 20,
+		Submission:      Submission{FromHeader: "refuse", MaxRecipients: 1000},
+		Log:             Log{Level: "info", Format: "auto"},
+		ShutdownTimeout: Duration(10 * time.Second),
+	}
+}
+
+// hostname is the gateway's own name.
+func (c *Config) hostname() string {
+	if c.Hostname != "" {
+		return c.Hostname
+	}
+	return c.Domains[0]
+}
+
+// imapNames are the server names that lead to IMAP.
+func (c *Config) imapNames() []string { return c.mailNames(c.MailNames.IMAP, "imap.") }
+
+// submissionNames are the server names that lead to submission.
+func (c *Config) submissionNames() []string {
+	return c.mailNames(c.MailNames.Submission, "smtp.", "submission.")
+}
+
+func (c *Config) mailNames(set []string, prefixes ...string) []string {
+	if len(set) > 0 {
+		return set
+	}
+	var names []string
+	for _, d := range c.Domains {
+		for _, p := range prefixes {
+			names = append(names, p+d)
+		}
+	}
+	return names
+}
+
+// serverNames are all names that are served, the default one first.
+func (c *Config) serverNames() []string {
+	names := []string{c.hostname()}
+	for _, more := range [][]string{c.Domains, c.imapNames(), c.submissionNames()} {
+		for _, n := range more {
+			if !slices.Contains(names, n) {
+				names = append(names, n)
+			}
+		}
+	}
+	return names
+}
+
+// socket is where the admin socket is.
+func (c *Config) socket() string {
+	if c.Admin.Socket != "" {
+		return c.Admin.Socket
+	}
+	return filepath.Join(c.DataDir, "admin.sock")
+}
+
+// storeDir and mailDir are where the databases are.
+func (c *Config) storeDir() string { return filepath.Join(c.DataDir, "store") }
+func (c *Config) mailDir() string  { return filepath.Join(c.DataDir, "mail") }
+
+// resolve makes the paths of a file in dir absolute or relative to the working
+// directory.
+func (c *Config) resolve(dir string) {
+	paths := []*string{&c.DataDir, &c.Admin.Socket}
+	for i := range c.TLS.Files {
+		paths = append(paths, &c.TLS.Files[i].Cert, &c.TLS.Files[i].Key)
+	}
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}

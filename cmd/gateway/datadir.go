@@ -1,0 +1,61 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"posthorn/store/badgerkv"
+)
+
+var (
+	errHalfRestored = errors.New("a restore into it was interrupted")
+	errNoStore      = errors.New("there is mail in it, but no accounts")
+)
+
+// harden keeps what the process holds to itself: no core dump and no debugger
+// sees its keys, and files are its user's only.
+func harden() error {
+	unix.Umask(0o077)
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbid core dumps: %w", err)
+	}
+	return nil
+}
+
+// prepareData makes the data directory, and refuses one that has lost its
+// accounts: a gateway that started with none would be one that nobody can log
+// in to.
+func prepareData(cfg *Config) error {
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	for _, dir := range []string{cfg.storeDir(), cfg.mailDir()} {
+		if exists(dir + restoring) {
+			return withHint(fmt.Errorf("data directory %s: %w", cfg.DataDir, errHalfRestored), "empty it and restore again")
+		}
+	}
+	if exists(cfg.mailDir()) && !exists(cfg.storeDir()) {
+		return withHint(fmt.Errorf("data directory %s: %w", cfg.DataDir, errNoStore),
+			"restore a backup into an empty directory, or remove %s to begin anew", cfg.mailDir())
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// openError adds what to do about a store that cannot be opened.
+func openError(cfg *Config, err error) error {
+	switch {
+	case errors.Is(err, badgerkv.ErrInUse):
+		return withHint(err, "a gateway is running on %s already: stop it, or use another directory with --data", cfg.DataDir)
+	case errors.Is(err, badgerkv.ErrCorrupt):
+		return withHint(err, "move %s away, and restore a backup", cfg.DataDir)
+	}
+	return err
+}

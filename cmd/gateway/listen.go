@@ -1,0 +1,181 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/activation"
+
+	"posthorn/admin"
+	"posthorn/alpn"
+)
+
+// listenOn is a kind of listening socket.
+type listenOn struct {
+	name  string // in status and the log, and what systemd calls it (FileDescriptorName=)
+	key   string // in the configuration
+	port  alpn.Port
+	addrs []string
+}
+
+func (c *Config) listens() []listenOn {
+	l := &c.Listen
+	return []listenOn{
+		{"shared", "listen.shared", alpn.Shared, l.Shared},
+		{"imaps", "listen.imaps", alpn.IMAPS, l.IMAPS},
+		{"submissions", "listen.submissions", alpn.Submissions, l.Submissions},
+		{"imap", "listen.imap_starttls", alpn.IMAPStartTLS, l.IMAPStartTLS},
+		{"submission", "listen.submission_starttls", alpn.SubmissionStartTLS, l.SubmissionStartTLS},
+	}
+}
+
+// adminName and metricsName are the names of the sockets that clients of mail
+// do not use.
+const (
+	adminName   = "admin"
+	metricsName = "metrics"
+)
+
+// sockets are the open listening sockets of a gateway.
+type sockets struct {
+	mail    []socket
+	admin   net.Listener
+	metrics net.Listener // nil: none is configured
+}
+
+type socket struct {
+	net.Listener
+	name string
+	port alpn.Port
+}
+
+// openSockets takes the sockets that systemd passes, and opens the others.
+func openSockets(cfg *Config) (*sockets, error) {
+	passed, err := activation.ListenersWithNames()
+	if err != nil {
+		return nil, fmt.Errorf("sockets from systemd: %w", err)
+	}
+	s := new(sockets)
+	if err := s.open(cfg, passed); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *sockets) open(cfg *Config, passed map[string][]net.Listener) error {
+	for _, l := range cfg.listens() {
+		lns := passed[l.name]
+		delete(passed, l.name)
+		if len(lns) == 0 {
+			var err error
+			if lns, err = listenAll(l); err != nil {
+				return err
+			}
+		}
+		for _, ln := range lns {
+			s.mail = append(s.mail, socket{ln, l.name, l.port})
+		}
+	}
+	if err := s.openAdmin(cfg, passed[adminName]); err != nil {
+		return err
+	}
+	delete(passed, adminName)
+	for name := range passed {
+		return withHint(fmt.Errorf("systemd passes a socket that is called %q", name),
+			"FileDescriptorName= must be shared, imaps, submissions, imap, submission or admin")
+	}
+	if cfg.Listen.Metrics == "" {
+		return nil
+	}
+	ln, err := listen("listen.metrics", cfg.Listen.Metrics)
+	s.metrics = ln
+	return err
+}
+
+func (s *sockets) openAdmin(cfg *Config, passed []net.Listener) (err error) {
+	if len(passed) > 0 {
+		s.admin = passed[0]
+		return nil
+	}
+	s.admin, err = admin.Listen(cfg.socket())
+	return err
+}
+
+func (s *sockets) close() {
+	for _, l := range s.mail {
+		l.Close()
+	}
+	for _, ln := range []net.Listener{s.admin, s.metrics} {
+		if ln != nil {
+			ln.Close()
+		}
+	}
+}
+
+// listeners lists the sockets for people.
+func (s *sockets) listeners() []admin.Listener {
+	var all []admin.Listener
+	for _, l := range s.mail {
+		all = append(all, admin.Listener{Name: l.name, Address: l.Addr().String()})
+	}
+	if s.metrics != nil {
+		all = append(all, admin.Listener{Name: metricsName, Address: s.metrics.Addr().String()})
+	}
+	return append(all, admin.Listener{Name: adminName, Address: s.admin.Addr().String()})
+}
+
+func listenAll(l listenOn) (lns []net.Listener, err error) {
+	for _, addr := range l.addrs {
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return lns, err
+		}
+		if host != "localhost" {
+			ln, err := listen(l.key, addr)
+			if err != nil {
+				return lns, err
+			}
+			lns = append(lns, ln)
+			continue
+		}
+		local, err := listenLocalhost(l.key, port)
+		lns = append(lns, local...)
+		if err != nil {
+			return lns, err
+		}
+	}
+	return lns, nil
+}
+
+// listenLocalhost listens on the loopback addresses: on ::1 too if the machine
+// has it, on the same port.
+func listenLocalhost(key, port string) ([]net.Listener, error) {
+	ln4, err := listen(key, net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		return nil, err
+	}
+	_, port, _ = net.SplitHostPort(ln4.Addr().String())
+	ln6, err := net.Listen("tcp", net.JoinHostPort("::1", port))
+	if err != nil {
+		return []net.Listener{ln4}, nil
+	}
+	return []net.Listener{ln4, ln6}, nil
+}
+
+func listen(key, addr string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		err = withHint(fmt.Errorf("%s: %s is in use by another program", key, addr), "stop the other program, or change %s", key)
+	case errors.Is(err, os.ErrPermission):
+		err = withHint(fmt.Errorf("%s: %s may not be opened", key, addr),
+			"ports below 1024 want CAP_NET_BIND_SERVICE: let systemd pass the socket, or use a port from 1024 on")
+	case err != nil:
+		err = fmt.Errorf("%s: %w", key, err)
+	}
+	return ln, err
+}

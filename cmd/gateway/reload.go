@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"reflect"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+)
+
+// reloadOnHangup reads again what can change whenever SIGHUP comes, until ctx
+// ends.
+func (g *gateway) reloadOnHangup(ctx context.Context) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangups:
+			g.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+			g.reload(ctx)
+			g.notify(daemon.SdNotifyReady)
+		}
+	}
+}
+
+// reload takes over what can change. A configuration with mistakes changes
+// nothing.
+func (g *gateway) reload(ctx context.Context) {
+	if err := g.certs.Reload(ctx); err != nil {
+		g.log.Error().Err(err).Msg("reload: certificates that cannot be read stay as they were")
+	}
+	cfg, err := g.cli.config()
+	if err != nil {
+		g.log.Error().Err(err).Msg("reload: the configuration stays as it was")
+		return
+	}
+	setLevel(cfg.Log)
+	g.mux.SetLimits(muxLimits(cfg))
+	changed, restart := changes(g.cfg, cfg)
+	if len(restart) > 0 {
+		g.log.Warn().Strs("keys", restart).Msg("reload: these keys changed and want a restart")
+	}
+	// What wants a restart is compared with what is in force, at the next
+	// reload too.
+	g.cfg.Log.Level = cfg.Log.Level
+	keepPasswordLimits(&cfg.Limits, &g.cfg.Limits)
+	g.cfg.Limits = cfg.Limits
+	g.log.Info().Strs("changed", changed).Msg("reloaded")
+}
+
+// reloadable reports whether a key takes effect without a restart.
+func reloadable(key string) bool {
+	limit, ok := strings.CutPrefix(key, "limits.")
+	return key == "log.level" || ok && !strings.HasPrefix(limit, "password") && !strings.HasPrefix(limit, "pre_login_")
+}
+
+// keepPasswordLimits copies the limits that are not reloadable.
+func keepPasswordLimits(to, from *Limits) {
+	src, dst := reflect.ValueOf(from).Elem(), reflect.ValueOf(to).Elem()
+	for i := range src.NumField() {
+		if !reloadable("limits." + src.Type().Field(i).Tag.Get("yaml")) {
+			dst.Field(i).Set(src.Field(i))
+		}
+	}
+}
+
+// changes lists the keys whose values differ: those that take effect at a
+// reload, and those that want a restart.
+func changes(old, new *Config) (reload, restart []string) {
+	for _, key := range differing(reflect.ValueOf(*old), reflect.ValueOf(*new), "") {
+		if reloadable(key) {
+			reload = append(reload, key)
+		} else {
+			restart = append(restart, key)
+		}
+	}
+	slices.Sort(reload)
+	slices.Sort(restart)
+	return reload, restart
+}
+
+func differing(a, b reflect.Value, path string) (keys []string) {
+	if a.Kind() == reflect.Struct {
+		for i := range a.NumField() {
+			name := a.Type().Field(i).Tag.Get("yaml")
+			keys = append(keys, differing(a.Field(i), b.Field(i), join(path, name))...)
+		}
+		return keys
+	}
+	if !reflect.DeepEqual(a.Interface(), b.Interface()) {
+		return []string{path}
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"posthorn/admin"
+)
+
+// welcome prints where the gateway listens, what to check its certificate by,
+// and, as long as there are no accounts, what to type next.
+func (g *gateway) welcome(ctx context.Context) {
+	w := g.cli.stdout
+	fmt.Fprintf(w, "Posthorn %s is listening:\n", version())
+	listening(g.admin.Instance.Listeners).write(w)
+	cert := g.admin.Certificate()
+	fmt.Fprintf(w, "\nIts certificate for %s has the SHA-256 fingerprint\n  %s\nand the public key\n  %s\n",
+		strings.Join(cert.Names, ", "), cert.SHA256, cert.Fingerprint)
+	for range g.accounts.List(ctx) {
+		return
+	}
+	g.firstSteps(w)
+}
+
+// purposes say what each kind of socket is for.
+var purposes = map[string]string{
+	"shared":      "IMAP, submission and HTTPS (ALPN, server name or first bytes)",
+	"imaps":       "IMAP",
+	"submissions": "submission",
+	"imap":        "IMAP with STARTTLS",
+	"submission":  "submission with STARTTLS",
+	metricsName:   "metrics, without TLS",
+	adminName:     "administration",
+}
+
+func listening(all []admin.Listener) table {
+	var t table
+	for _, l := range all {
+		t.row(" ", l.Address, l.Name+": "+purposes[l.Name])
+	}
+	return t
+}
+
+// firstSteps prints commands that work when they are pasted.
+func (g *gateway) firstSteps(w io.Writer) {
+	me, address := g.cli.invocation(), "alice@"+g.cfg.Domains[0]
+	fmt.Fprintf(w, `
+There are no accounts yet. In another terminal, in this directory, create one, and a
+key that logs in to it:
+  %[1]s account add %[2]s
+  %[1]s key gen --for %[2]s --out alice
+  %[1]s key add %[2]s < alice.pem
+`, me, quote(address))
+	for _, s := range g.sockets.mail {
+		if s.name == "shared" {
+			fmt.Fprintf(w, "Then be greeted by name:\n  openssl s_client -quiet -crlf -connect %s -servername %s -alpn imap -cert alice.crt -key alice.key\n",
+				dialable(s.Addr()), g.cfg.hostname())
+			return
+		}
+	}
+}
+
+// dialable returns an address that a client on this machine can connect to.
+func dialable(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("localhost", fmt.Sprint(tcp.Port))
+	}
+	return a.String()
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"crypto/tls"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
+
+	"posthorn/accounts"
+	"posthorn/alpn"
+	"posthorn/certs"
+	"posthorn/mailbox"
+	"posthorn/mux"
+	"posthorn/store"
+)
+
+// What follows turns the configuration into what each package wants to know.
+
+func certsConfig(c *Config, kv store.KV, log zerolog.Logger) certs.Config {
+	cfg := certs.Config{
+		Names:              c.serverNames(),
+		UnknownNameDefault: c.TLS.UnknownName == "default",
+		Store:              kv,
+		Log:                log,
+	}
+	for _, f := range c.TLS.Files {
+		cfg.Files = append(cfg.Files, certs.Files{Cert: f.Cert, Key: f.Key})
+	}
+	return cfg
+}
+
+func accountsOptions(c *Config) accounts.Options {
+	return accounts.Options{Domains: c.Domains, Throttle: accounts.Throttle{
+		PerConn:   c.Limits.PasswordsPerConnection,
+		PerSource: c.Limits.PasswordFailures,
+		Window:    time.Duration(c.Limits.PasswordWindow),
+		Block:     time.Duration(c.Limits.PasswordBlock),
+	}}
+}
+
+func mailboxOptions(c *Config) mailbox.Options {
+	return mailbox.Options{MaxMessageSize: int64(c.MaxMessageSize), Quota: int64(c.Quota)}
+}
+
+func muxConfig(c *Config, m *certs.Manager, handlers map[alpn.Protocol]mux.Handler, log zerolog.Logger) mux.Config {
+	cfg := mux.Config{
+		Handlers:   handlers,
+		Router:     &alpn.Router{Names: make(map[string]alpn.Protocol)},
+		Certs:      m,
+		MinVersion: tls.VersionTLS12,
+		Limits:     muxLimits(c),
+		ProxyFrom:  c.proxyFrom(),
+		Log:        log,
+		Privacy:    c.Log.Privacy,
+	}
+	if c.TLS.MinVersion == "1.3" {
+		cfg.MinVersion = tls.VersionTLS13
+	}
+	for _, n := range c.imapNames() {
+		cfg.Router.Names[n] = alpn.IMAP
+	}
+	for _, n := range c.submissionNames() {
+		cfg.Router.Names[n] = alpn.SMTP
+	}
+	return cfg
+}
+
+func muxLimits(c *Config) mux.Limits {
+	l := &c.Limits
+	return mux.Limits{
+		Handshake:       time.Duration(l.Handshake),
+		PreLogin:        time.Duration(l.PreLogin),
+		Idle:            time.Duration(l.Idle),
+		MinRate:         l.MinRate,
+		Conns:           l.Connections,
+		ConnsPerSource:  l.ConnectionsPerSource,
+		ConnsPerAccount: l.ConnectionsPerAccount,
+		UnauthStart:     l.UnauthenticatedStart,
+		UnauthFull:      l.UnauthenticatedFull,
+		UnauthPerSource: l.UnauthenticatedPerSource,
+	}
+}
+
+// measured is a part that has metrics.
+type measured interface{ Collectors() []prometheus.Collector }
+
+func newMetrics(parts ...measured) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, p := range parts {
+		r.MustRegister(p.Collectors()...)
+	}
+	return r
+}
