@@ -263,3 +263,44 @@ func wantGone(t testing.TB, c net.Conn, within time.Duration) []byte {
 	}
 	return b
 }
+
+// pipes is a listener without a network, for tests in a synctest bubble.
+type pipes struct {
+	conns chan net.Conn
+	gone  chan struct{}
+	once  sync.Once
+	wrap  func(net.Conn) net.Conn // of the server's end; may be nil
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), gone: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.gone:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.gone) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (p *pipes) dial() net.Conn {
+	near, far := net.Pipe()
+	if p.wrap != nil {
+		far = p.wrap(far)
+	}
+	p.conns <- far
+	return near
+}
+
+// connect makes a TLS connection through the pipes, without deadlines.
+func (p *pipes) connect(t testing.TB, c *tls.Config) *client {
+	t.Helper()
+	tc := tls.Client(p.dial(), c)
+	if err := tc.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	return newClient(t, tc)
+}

@@ -22,8 +22,8 @@ import (
 // context.Cause says why: ErrDraining, ErrRevoked, ErrEvicted or ErrTimeout.
 // The handler then says goodbye in its protocol's words and returns. After
 // ErrDraining it may finish what it is at first, for as long as Shutdown
-// waits. After the others reads fail at once, and mux closes the connection
-// under a handler that takes longer than Config.Grace.
+// waits. After the others nothing more is read from the network, and mux closes
+// the connection under a handler that takes longer than Config.Grace.
 // A panic ends this one connection and is logged by mux with its stack.
 type Handler interface {
 	ServeConn(ctx context.Context, c *Conn)

@@ -292,13 +292,16 @@ func (t *transport) armWrite() error {
 	}
 	d := t.conn.srv.now() + int64(stallWindow)
 	if t.limit != 0 {
-		d = min(d, t.limit)
+		d = min(d, t.writeLimit())
 	}
 	if t.libWrite != 0 {
 		d = min(d, t.libWrite)
 	}
 	return t.Conn.SetWriteDeadline(t.conn.srv.epoch.Add(time.Duration(d)))
 }
+
+// writeLimit leaves time for a goodbye at the end of a phase. The caller holds mu.
+func (t *transport) writeLimit() int64 { return t.limit + int64(t.conn.srv.config.Grace) }
 
 // writeExpired says what a write's timeout means after m bytes: the end of all
 // writing, the library's deadline (err), or nothing as the client takes data at
@@ -308,7 +311,7 @@ func (t *transport) writeExpired(err error, m int64, queued *int64) error {
 	defer t.mu.Unlock()
 	now := t.conn.srv.now()
 	switch {
-	case t.limit != 0 && now >= t.limit:
+	case t.limit != 0 && now >= t.writeLimit():
 	case t.libWrite != 0 && now >= t.libWrite:
 		return err
 	case t.takes(m, queued):

@@ -1,0 +1,4 @@
+package mux
+
+// ReadProxyBytes is for the fuzz test.
+var ReadProxyBytes = readProxyBytes
