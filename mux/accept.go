@@ -21,6 +21,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, p alpn.Port) error 
 	defer s.table.unlisten(ln)
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
+	tuneListener(ln)
 
 	var pause backoff
 	for {

@@ -28,7 +28,16 @@ import (
 	"posthorn/mux"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if kind := os.Getenv(clientEnv); kind != "" {
+		if err := runClients(kind); err != nil {
+			fmt.Fprintln(os.Stderr, "client:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // servedName is the only server name that testCerts has.
 const servedName = "mail.example.org"

@@ -134,10 +134,11 @@ func (c *Conn) recovered(r any) {
 
 // finish closes the connection, logs it and forgets it.
 func (c *Conn) finish() {
-	if tc, ok := c.Conn.(*tls.Conn); ok {
-		_ = tc.CloseWrite() // close_notify
+	if tc, ok := c.Conn.(*tls.Conn); !ok {
+		c.wire.linger()
+	} else if tc.CloseWrite() == nil && !c.wire.drained(tc) { // close_notify
+		c.wire.linger()
 	}
-	c.wire.linger()
 	c.Conn.Close()
 	c.log()
 	c.cancel(nil)

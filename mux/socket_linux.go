@@ -2,6 +2,7 @@ package mux
 
 import (
 	"net"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -11,25 +12,37 @@ import (
 // was under way, else after userTimeout. Waking a phone's radio more often
 // than its user's mail does would be a poor trade.
 const (
-	keepIdle    = 2 * time.Minute
-	userTimeout = time.Minute // RFC 5482
+	keepIdle     = 2 * time.Minute
+	keepInterval = 20 * time.Second
+	userTimeout  = time.Minute // RFC 5482
 )
 
-// tuneSocket sets the options of a client's connection. What cannot be set is
-// no reason to refuse a client.
-func tuneSocket(nc net.Conn) {
-	tc, ok := nc.(*net.TCPConn)
-	if !ok {
-		return
+// tuneListener sets what connections inherit from their listener. What cannot
+// be set is no reason not to serve.
+func tuneListener(ln net.Listener) {
+	if sc, ok := ln.(syscall.Conn); ok {
+		setOption(sc, unix.TCP_USER_TIMEOUT, userTimeout)
 	}
-	_ = tc.SetNoDelay(true)
-	_ = tc.SetKeepAliveConfig(net.KeepAliveConfig{
-		Enable: true, Idle: keepIdle, Interval: 20 * time.Second, Count: 3,
-	})
-	if rc, err := tc.SyscallConn(); err == nil {
+}
+
+// tuneSocket sets the options that package net overrides at accept. That delays
+// are off and keepalives on is its default; userTimeout says how many of those
+// may go unanswered.
+func tuneSocket(nc net.Conn) {
+	if tc, ok := nc.(*net.TCPConn); ok {
+		setOption(tc, unix.TCP_KEEPIDLE, keepIdle)
+		setOption(tc, unix.TCP_KEEPINTVL, keepInterval)
+	}
+}
+
+func setOption(sc syscall.Conn, option int, d time.Duration) {
+	unit := time.Second
+	if option == unix.TCP_USER_TIMEOUT {
+		unit = time.Millisecond
+	}
+	if rc, err := sc.SyscallConn(); err == nil {
 		_ = rc.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT,
-				int(userTimeout/time.Millisecond))
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, option, int(d/unit))
 		})
 	}
 }

@@ -1,7 +1,9 @@
 package mux
 
 import (
+	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -354,6 +356,19 @@ func (t *transport) abort() {
 		_ = tc.SetLinger(0)
 	}
 	t.Conn.Close()
+}
+
+// drained reports whether the client has said close_notify. It reads nothing
+// more from the network.
+func (t *transport) drained(tc *tls.Conn) bool {
+	t.mu.Lock()
+	if t.readErr == nil {
+		t.readErr = net.ErrClosed
+	}
+	t.mu.Unlock()
+	var b [1]byte
+	_, err := tc.Read(b[:])
+	return err == io.EOF
 }
 
 const (
