@@ -1,0 +1,115 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+	"github.com/rs/zerolog"
+
+	"posthorn/accounts"
+	"posthorn/mailbox"
+)
+
+// Embedded is the Backend with mailboxes of the gateway's own: IMAP sessions
+// read them, and submission delivers to local accounts and nowhere else.
+type Embedded struct {
+	Mail     *mailbox.Store
+	Accounts *accounts.Store
+	// Domains are the local ones, in lower case: an unknown address in one of
+	// them does not exist; in any other domain it would have to be relayed to.
+	Domains []string
+	// Log is told why a delivery failed; the client only hears that it did.
+	Log zerolog.Logger
+}
+
+// OpenIMAP implements Backend.
+func (e *Embedded) OpenIMAP(_ context.Context, l *accounts.Login) (IMAPSession, error) {
+	return &embeddedIMAP{mail: e.Mail, user: l.Account.ID}, nil
+}
+
+// OpenSubmission implements Backend.
+func (e *Embedded) OpenSubmission(ctx context.Context, _ *accounts.Login) (smtp.Session, error) {
+	return &embeddedSubmission{ctx: ctx, backend: e}, nil
+}
+
+type embeddedIMAP struct {
+	mail *mailbox.Store
+	user string
+}
+
+func (s *embeddedIMAP) Capabilities() string { return s.mail.Capabilities() }
+
+func (s *embeddedIMAP) Serve(ctx context.Context, client net.Conn) error {
+	return s.mail.ServeIMAP(ctx, client, s.user)
+}
+
+func (s *embeddedIMAP) Close() error { return nil }
+
+// embeddedSubmission collects a message's recipients, each account once.
+type embeddedSubmission struct {
+	ctx     context.Context
+	backend *Embedded
+	users   []string // account IDs
+}
+
+func (s *embeddedSubmission) Reset()        { s.users = nil }
+func (s *embeddedSubmission) Logout() error { return nil }
+
+func (s *embeddedSubmission) Mail(string, *smtp.MailOptions) error {
+	s.users = nil
+	return nil
+}
+
+func (s *embeddedSubmission) Rcpt(to string, _ *smtp.RcptOptions) error {
+	address, err := accounts.ParseAddress(to)
+	if err != nil {
+		return &smtp.SMTPError{Code: 553, EnhancedCode: smtp.EnhancedCode{5, 1, 3}, Message: "Bad recipient address syntax"}
+	}
+	account, err := s.backend.Accounts.ByAddress(s.ctx, address)
+	switch {
+	case errors.Is(err, accounts.ErrNoAccount) && s.backend.local(address):
+		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "No such user here"}
+	case errors.Is(err, accounts.ErrNoAccount):
+		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "Relaying denied"}
+	case err != nil:
+		return s.backend.unavailable(err, "looking up a recipient")
+	}
+	if !slices.Contains(s.users, account.ID) {
+		s.users = append(s.users, account.ID)
+	}
+	return nil
+}
+
+func (s *embeddedSubmission) Data(r io.Reader) error {
+	err := s.backend.Mail.Deliver(s.ctx, s.users, r)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, mailbox.ErrFull):
+		return &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 3, 1}, Message: "Insufficient system storage"}
+	case errors.Is(err, mailbox.ErrOverQuota):
+		// RFC 5321 section 4.2.3: 552 is "exceeded storage allocation". The
+		// sender is here and can tell the recipient; a retry helps nobody.
+		return &smtp.SMTPError{Code: 552, EnhancedCode: smtp.EnhancedCode{5, 2, 2}, Message: "A recipient's mailbox is full"}
+	case errors.Is(err, mailbox.ErrTooBig):
+		return &smtp.SMTPError{Code: 552, EnhancedCode: smtp.EnhancedCode{5, 3, 4}, Message: "Message too big"}
+	}
+	return s.backend.unavailable(err, "delivering")
+}
+
+// local reports whether a normalized address is in one of e's domains.
+func (e *Embedded) local(address string) bool {
+	_, domain, _ := strings.Cut(address, "@")
+	return slices.Contains(e.Domains, domain)
+}
+
+// unavailable is what the client hears of an error that may pass by itself.
+func (e *Embedded) unavailable(err error, operation string) error {
+	e.Log.Warn().Err(err).Str("operation", operation).Msg("embedded backend")
+	return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "Try again later"}
+}
