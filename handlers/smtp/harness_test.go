@@ -1,0 +1,334 @@
+package smtp_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"io"
+	"math/big"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"posthorn/accounts"
+	"posthorn/alpn"
+	"posthorn/authkeys"
+	"posthorn/backend"
+	"posthorn/handlers/smtp"
+	"posthorn/mux"
+	"posthorn/store/badgerkv"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	serverName = "mail.example.org"
+	password   = "correct horse"
+)
+
+// spool is a Backend that keeps the messages it takes. It knows the recipients
+// whose local parts say what becomes of them.
+type spool struct {
+	mu       sync.Mutex
+	messages []message
+	aborted  int           // messages that failed while they were read
+	started  chan struct{} // when not nil, hears of each Data
+}
+
+type message struct {
+	from string
+	to   []string
+	text string
+}
+
+func (s *spool) OpenIMAP(context.Context, *accounts.Login) (backend.IMAPSession, error) {
+	panic("not for IMAP")
+}
+
+func (s *spool) OpenSubmission(context.Context, *accounts.Login) (gosmtp.Session, error) {
+	return &spoolSession{spool: s}, nil
+}
+
+func (s *spool) taken() []message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.messages)
+}
+
+type spoolSession struct {
+	spool *spool
+	m     message
+}
+
+func (s *spoolSession) Reset()        { s.m = message{} }
+func (s *spoolSession) Logout() error { return nil }
+
+func (s *spoolSession) Mail(from string, _ *gosmtp.MailOptions) error {
+	s.m = message{from: from}
+	return nil
+}
+
+func (s *spoolSession) Rcpt(to string, _ *gosmtp.RcptOptions) error {
+	switch {
+	case strings.HasPrefix(to, "nobody@"):
+		return &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 1, 1}, Message: "no such user"}
+	case strings.HasPrefix(to, "panic@"):
+		panic("as asked")
+	}
+	s.m.to = append(s.m.to, to)
+	return nil
+}
+
+func (s *spoolSession) Data(r io.Reader) error {
+	if s.spool.started != nil {
+		s.spool.started <- struct{}{}
+	}
+	text, err := io.ReadAll(r)
+	s.spool.mu.Lock()
+	defer s.spool.mu.Unlock()
+	if err != nil {
+		s.spool.aborted++
+		return err
+	}
+	s.m.text = string(text)
+	s.spool.messages = append(s.spool.messages, s.m)
+	return nil
+}
+
+// certs is mux.Certificates with one certificate.
+type certs struct{ cert tls.Certificate }
+
+func (c certs) Serves(string) bool               { return true }
+func (c certs) TicketKeys(alpn.Class) [][32]byte { return [][32]byte{{1}} }
+func (c certs) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return &c.cert, nil
+}
+
+func newCertificate(t testing.TB) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC), DNSNames: []string{serverName},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// gateway is a running server with the accounts alice (also al@) and bob.
+type gateway struct {
+	*mux.Server
+	t        testing.TB
+	accounts *accounts.Store
+	keys     *authkeys.Store
+	spool    *spool
+	alice    *accounts.Account
+	key      tls.Certificate // alice's
+	addr     string          // submission with implicit TLS
+	clear    string          // submission with STARTTLS
+	serve    sync.WaitGroup
+	log      *lockedBuffer
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// start runs a gateway; edit, when not nil, changes its handler and limits.
+func start(t testing.TB, edit func(*smtp.Handler, *mux.Config)) *gateway {
+	t.Helper()
+	ctx := context.Background()
+	kv, err := badgerkv.OpenMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { kv.Close() })
+	g := &gateway{t: t, keys: authkeys.New(kv), spool: new(spool), key: newCertificate(t), log: new(lockedBuffer)}
+	if g.accounts, err = accounts.New(ctx, kv, g.keys, accounts.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	g.alice = g.addAccount("alice@localhost")
+	if err := g.accounts.AddAddress(ctx, g.alice.ID, "al@localhost"); err != nil {
+		t.Fatal(err)
+	}
+	g.addAccount("bob@localhost")
+	g.addKey(authkeys.Key{Account: g.alice.ID}, g.key)
+
+	log := zerolog.New(g.log)
+	h := &smtp.Handler{Accounts: g.accounts, Backend: g.spool, Hostname: serverName, Log: log, ReceivedFrom: true}
+	c := mux.Config{Router: new(alpn.Router), Certs: certs{newCertificate(t)}, Log: log}
+	if edit != nil {
+		edit(h, &c)
+	}
+	c.Handlers = map[alpn.Protocol]mux.Handler{alpn.SMTP: h}
+	g.Server = mux.New(c)
+	g.addr, g.clear = g.listen(alpn.Submissions), g.listen(alpn.SubmissionStartTLS)
+	t.Cleanup(g.stop)
+	return g
+}
+
+func (g *gateway) addAccount(address string) *accounts.Account {
+	g.t.Helper()
+	a, err := g.accounts.Add(context.Background(), address, password)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return a
+}
+
+func (g *gateway) addKey(k authkeys.Key, cert tls.Certificate) authkeys.Fingerprint {
+	g.t.Helper()
+	parsed, err := x509.ParseCertificate(cert.Certificate[0])
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	public, err := authkeys.FromCertificate(parsed)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	k.Fingerprint, k.Type = public.Fingerprint, public.Type
+	if err := g.keys.Add(context.Background(), k); err != nil {
+		g.t.Fatal(err)
+	}
+	return public.Fingerprint
+}
+
+func (g *gateway) listen(p alpn.Port) string {
+	g.t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.serve.Go(func() {
+		if err := g.Serve(context.Background(), ln, p); err != nil {
+			g.t.Errorf("Serve: %v", err)
+		}
+	})
+	return ln.Addr().String()
+}
+
+func (g *gateway) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := g.Shutdown(ctx); err != nil {
+		g.t.Errorf("Shutdown: %v", err)
+	}
+	g.serve.Wait()
+}
+
+func clientConfig(key ...tls.Certificate) *tls.Config {
+	return &tls.Config{InsecureSkipVerify: true, ServerName: serverName, Certificates: key}
+}
+
+// client is a client that speaks raw lines.
+type client struct {
+	net.Conn
+	t testing.TB
+	r *bufio.Reader
+}
+
+func newClient(t testing.TB, c net.Conn) *client {
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	return &client{c, t, bufio.NewReader(c)}
+}
+
+// dial connects with implicit TLS and reads the greeting.
+func (g *gateway) dial(key ...tls.Certificate) *client {
+	g.t.Helper()
+	nc, err := tls.Dial("tcp", g.addr, clientConfig(key...))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	c := newClient(g.t, nc)
+	c.want("220")
+	return c
+}
+
+// login is dial with alice's key, and EHLO.
+func (g *gateway) login() *client {
+	g.t.Helper()
+	c := g.dial(g.key)
+	c.cmd("EHLO client.example.org", "250")
+	return c
+}
+
+func (c *client) send(s string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c, s); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// want reads a reply, whose beginning must be prefix, and returns all of it.
+func (c *client) want(prefix string) string {
+	c.t.Helper()
+	var reply strings.Builder
+	for {
+		line, err := c.r.ReadString('\n')
+		if err != nil {
+			c.t.Fatalf("got %q, %v; want %q", reply.String()+line, err, prefix)
+		}
+		reply.WriteString(line)
+		if len(line) < 4 || line[3] != '-' {
+			break
+		}
+	}
+	if !strings.HasPrefix(reply.String(), prefix) {
+		c.t.Fatalf("got %q, want %q", reply.String(), prefix)
+	}
+	return reply.String()
+}
+
+func (c *client) cmd(line, prefix string) string {
+	c.t.Helper()
+	c.send(line + "\r\n")
+	return c.want(prefix)
+}
+
+// wantEnd wants the connection to have ended properly.
+func (c *client) wantEnd() {
+	c.t.Helper()
+	if rest, err := io.ReadAll(c.r); err != nil || len(rest) > 0 {
+		c.t.Fatalf("read %q, %v; want the end", rest, err)
+	}
+}
+
+// envelope begins a message from alice to bob.
+func (c *client) envelope() {
+	c.t.Helper()
+	c.cmd("MAIL FROM:<alice@localhost>", "250")
+	c.cmd("RCPT TO:<bob@localhost>", "250")
+}
+
+func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }

@@ -1,0 +1,252 @@
+package smtp
+
+import (
+	"context"
+	"io"
+	"strings"
+	"unicode"
+
+	"github.com/emersion/go-sasl"
+	gosmtp "github.com/emersion/go-smtp"
+	"github.com/rs/zerolog"
+
+	"posthorn/accounts"
+	"posthorn/authkeys"
+	"posthorn/mux"
+)
+
+// session is one connection's conversation as go-smtp sees it: who is logged
+// in, and the message under way. It is used on go-smtp's goroutine.
+type session struct {
+	h     *Handler
+	ctx   context.Context
+	conn  *mux.Conn
+	guard *guard
+	auth  *accounts.Auth
+
+	login    *accounts.Login // nil: nobody
+	upstream gosmtp.Session  // the backend's, opened at the first MAIL; nil: none
+
+	sender string // own address for the message under way, also for MAIL FROM:<>
+	utf8   bool   // SMTPUTF8 was asked for
+}
+
+func (h *Handler) newSession(ctx context.Context, c *mux.Conn, g *guard) *session {
+	return &session{h: h, ctx: ctx, conn: c, guard: g, auth: h.Accounts.NewAuth(accounts.Peer{
+		Remote: c.Remote.Addr(),
+		Key:    c.Key,
+		Scope:  authkeys.ScopeSMTP,
+		TLS:    c.TLS(),
+	})}
+}
+
+func (s *session) log() *zerolog.Logger {
+	l := s.h.Log.With().Uint64("conn", s.conn.ID).Logger()
+	return &l
+}
+
+// panicked reports a panic outside of go-smtp's commands.
+func (s *session) panicked(value any, stack []byte) {
+	s.log().Error().Interface("panic", value).Bytes("stack", stack).Msg("panic in a submission")
+}
+
+func (s *session) loggedIn() bool { return s.login != nil }
+
+// greeted is called at the first EHLO. A known key is a login from here on,
+// not only from MAIL: the pre-login limits end, and revoking the key ends the
+// connection.
+func (s *session) greeted() error {
+	if s.conn.KeyErr != nil {
+		s.log().Info().Err(s.conn.KeyErr).Msg("client key refused")
+	}
+	if s.conn.Key.IsZero() {
+		return nil
+	}
+	login, err := s.auth.Key(s.ctx)
+	if err != nil {
+		s.log().Info().Stringer("key", s.conn.Key).Err(err).Msg("client key not used")
+		return nil // a password can still be
+	}
+	if s.h.RequireAuth {
+		return nil
+	}
+	return s.enter(login)
+}
+
+// enter makes login the connection's.
+func (s *session) enter(login *accounts.Login) error {
+	err := s.conn.SetIdentity(mux.Identity{
+		Account:   login.Account.ID,
+		Address:   login.Address,
+		Mechanism: login.Mechanism,
+		Key:       login.Key,
+		Expires:   login.Expires,
+	})
+	if err != nil {
+		s.log().Info().Err(err).Msg("login refused")
+		return errConns
+	}
+	s.dropUpstream()
+	s.login = login
+	return nil
+}
+
+// AuthMechanisms implements gosmtp.AuthSession.
+func (s *session) AuthMechanisms() []string { return s.auth.Mechanisms(s.ctx) }
+
+// Auth implements gosmtp.AuthSession.
+func (s *session) Auth(mechanism string) (sasl.Server, error) {
+	x, err := s.auth.Start(s.ctx, mechanism)
+	if err != nil {
+		return nil, s.authFailed(mechanism, err)
+	}
+	return &exchange{s, x, mechanism}, nil
+}
+
+// exchange is a SASL exchange whose errors are replies.
+type exchange struct {
+	s         *session
+	x         *accounts.Exchange
+	mechanism string
+}
+
+func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error) {
+	challenge, done, err = e.x.Next(response)
+	switch {
+	case err != nil:
+		return nil, false, e.s.authFailed(e.mechanism, err)
+	case done:
+		return nil, true, e.s.enter(e.x.Login())
+	}
+	return challenge, false, nil
+}
+
+// authFailed notes why a login failed and returns what the client hears.
+func (s *session) authFailed(mechanism string, err error) error {
+	refused, ok := isRefused(err)
+	if !ok {
+		s.log().Warn().Err(err).Msg("logins are not available")
+		return errAuthLater
+	}
+	if refused.Reason == accounts.BadMechanism {
+		return errMechanism // and the name, which is the client's, stays out of the log
+	}
+	s.conn.AuthFailed(mechanism, string(refused.Reason))
+	if refused.Reason == accounts.TooMany {
+		return errTooMany
+	}
+	return errCredentials
+}
+
+// Mail implements gosmtp.Session. Whoever was disabled or lost the key since
+// logging in is nobody now. The null sender is allowed: receipts have it
+// (RFC 8098 section 3), and the message's From field is still checked.
+func (s *session) Mail(from string, o *gosmtp.MailOptions) error {
+	s.endMessage()
+	if s.login == nil {
+		return errNotLoggedIn
+	}
+	if err := s.h.Accounts.Check(s.ctx, s.login); err != nil {
+		if _, refused := isRefused(err); !refused {
+			return errLater
+		}
+		s.login = nil
+		s.dropUpstream()
+		return errNotLoggedIn
+	}
+	address, err := s.checkSender(from, o.UTF8)
+	if err != nil {
+		return err
+	}
+	if err := s.openUpstream(); err != nil {
+		return shown(err)
+	}
+	if err := s.upstream.Mail(address, o); err != nil {
+		s.dropUpstream() // which may be what is wrong
+		return shown(err)
+	}
+	s.utf8 = o.UTF8
+	if s.sender = address; address == "" {
+		s.sender = s.login.Address
+	}
+	return nil
+}
+
+// checkSender returns the normalized form of an own address, or of none.
+func (s *session) checkSender(from string, utf8 bool) (string, error) {
+	if from == "" {
+		return "", nil
+	}
+	if !utf8 && !isASCII(from) {
+		return "", errNeedUTF8
+	}
+	address, err := accounts.ParseAddress(from)
+	if err != nil {
+		return "", errSenderSyntax
+	}
+	if !s.login.Account.Has(address) {
+		return "", errForeignFrom
+	}
+	return address, nil
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
+}
+
+// Rcpt implements gosmtp.Session. The address goes on as it was written: its
+// local part may be another system's, where case counts.
+func (s *session) Rcpt(to string, o *gosmtp.RcptOptions) error {
+	if !s.utf8 && !isASCII(to) {
+		return errNeedUTF8
+	}
+	if _, err := accounts.ParseAddress(to); err != nil {
+		return errRcptSyntax
+	}
+	return shown(s.upstream.Rcpt(to, o))
+}
+
+// Data implements gosmtp.Session. What go-smtp reads is empty; the message is
+// in the guard.
+func (s *session) Data(io.Reader) error {
+	in := s.guard.body
+	message, err := s.compose(in)
+	if err == nil {
+		err = s.upstream.Data(message)
+	}
+	if in.err != nil { // else the backend's words for it would be shown
+		err = in.err
+	}
+	s.endMessage()
+	return shown(err)
+}
+
+func (s *session) openUpstream() (err error) {
+	if s.upstream == nil {
+		s.upstream, err = s.h.Backend.OpenSubmission(s.ctx, s.login)
+	}
+	return err
+}
+
+func (s *session) dropUpstream() {
+	if s.upstream != nil {
+		s.upstream.Logout()
+		s.upstream = nil
+	}
+}
+
+func (s *session) endMessage() { s.sender, s.utf8 = "", false }
+
+// Reset implements gosmtp.Session.
+func (s *session) Reset() {
+	s.endMessage()
+	if s.upstream != nil {
+		s.upstream.Reset()
+	}
+}
+
+// Logout implements gosmtp.Session. The session outlives it until ServeConn
+// is done.
+func (s *session) Logout() error { return nil }
+
+func (s *session) close() { s.dropUpstream() }
