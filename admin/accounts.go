@@ -64,8 +64,11 @@ func (s *Service) AddAccount(ctx context.Context, who Actor, req NewAccount) (*C
 		return nil, err
 	}
 	created := new(CreatedAccount)
-	err = s.do(ctx, who, Event{Action: action, Address: address}, func() (err error) {
-		created.Account, err = s.Accounts.Add(ctx, address, password)
+	ev := Event{Action: action, Address: address}
+	err = s.do(ctx, who, &ev, func() (err error) {
+		if created.Account, err = s.Accounts.Add(ctx, address, password); err == nil {
+			ev.Account = created.ID
+		}
 		return err
 	})
 	if err != nil {
@@ -137,7 +140,7 @@ func (s *Service) SetDisabled(ctx context.Context, who Actor, ref string, disabl
 	if disabled {
 		action = "account disable"
 	}
-	return s.changeAccount(ctx, who, action, ref, func(a *accounts.Account) error {
+	return s.changeAccount(ctx, who, ref, Event{Action: action}, func(a *accounts.Account) error {
 		if err := s.Accounts.SetDisabled(ctx, a.ID, disabled); err != nil || !disabled {
 			return err
 		}
@@ -152,9 +155,10 @@ func (s *Service) AddAddress(ctx context.Context, who Actor, ref, address string
 	if err != nil {
 		return nil, err
 	}
-	return s.changeAccount(ctx, who, "account address add", ref, func(a *accounts.Account) error {
+	ev := Event{Action: "account address add", Detail: address}
+	return s.changeAccount(ctx, who, ref, ev, func(a *accounts.Account) error {
 		return s.Accounts.AddAddress(ctx, a.ID, address)
-	}, address)
+	})
 }
 
 // RemoveAddress takes an address from an account.
@@ -163,24 +167,24 @@ func (s *Service) RemoveAddress(ctx context.Context, who Actor, ref, address str
 	if err != nil {
 		return nil, err
 	}
-	return s.changeAccount(ctx, who, "account address remove", ref, func(a *accounts.Account) error {
+	ev := Event{Action: "account address remove", Detail: address}
+	return s.changeAccount(ctx, who, ref, ev, func(a *accounts.Account) error {
 		return s.Accounts.RemoveAddress(ctx, a.ID, address)
-	}, address)
+	})
 }
 
-// changeAccount carries out an operator's change and returns the account as it
-// is afterwards.
-func (s *Service) changeAccount(ctx context.Context, who Actor, action, ref string,
-	act func(*accounts.Account) error, detail ...string) (*accounts.Account, error) {
-	if err := s.operator(who, action); err != nil {
+// changeAccount carries out an operator's change, which ev tells of, and
+// returns the account as it is afterwards.
+func (s *Service) changeAccount(ctx context.Context, who Actor, ref string, ev Event, act func(*accounts.Account) error) (*accounts.Account, error) {
+	if err := s.operator(who, ev.Action); err != nil {
 		return nil, err
 	}
-	a, err := s.find(ctx, who, action, ref)
+	a, err := s.find(ctx, who, ev.Action, ref)
 	if err != nil {
 		return nil, err
 	}
-	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Detail: strings.Join(detail, " ")}
-	if err := s.do(ctx, who, ev, func() error { return act(a) }); err != nil {
+	ev.Account, ev.Address = a.ID, a.Primary()
+	if err := s.do(ctx, who, &ev, func() error { return act(a) }); err != nil {
 		return nil, err
 	}
 	return s.Accounts.Get(ctx, a.ID)
@@ -200,7 +204,7 @@ func (s *Service) SetPassword(ctx context.Context, who Actor, ref string, p NewP
 		return "", err
 	}
 	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Detail: p.detail()}
-	err = s.do(ctx, who, ev, func() error {
+	err = s.do(ctx, who, &ev, func() error {
 		if err := s.Accounts.SetPassword(ctx, a.ID, password); err != nil {
 			return err
 		}

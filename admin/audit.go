@@ -34,25 +34,29 @@ const (
 	auditTime  = "20060102T150405.000000000Z"
 )
 
-// do records ev, acts, and notes in the record when acting failed. An
-// operation that cannot be recorded is not carried out.
-func (s *Service) do(ctx context.Context, who Actor, ev Event, act func() error) error {
+// do records ev, acts, and brings the record up to date when acting failed or
+// told more. An operation that cannot be recorded is not carried out.
+func (s *Service) do(ctx context.Context, who Actor, ev *Event, act func() error) error {
 	ev.Time, ev.Actor = time.Now().UTC(), who.Name
 	key := auditPrefix + ev.Time.Format(auditTime) + "-" + rand.Text()[:8]
-	if err := s.record(ctx, key, ev); err != nil {
+	recorded := *ev
+	if err := s.record(ctx, key, recorded); err != nil {
 		return fmt.Errorf("%s: record in the audit trail: %w", ev.Action, err)
 	}
 	err := act()
 	if err != nil {
 		ev.Error = err.Error()
-		// The request may be what ended; its failure is recorded all the same.
-		if e := s.record(context.WithoutCancel(ctx), key, ev); e != nil {
-			s.Log.Error().Err(e).Msg("audit record could not be completed")
-		}
 		err = fmt.Errorf("%s: %w", ev.Action, err)
 	}
-	s.logEvent(ev)
-	s.trim(context.WithoutCancel(ctx))
+	// The request may be what ended; its outcome is recorded all the same.
+	ctx = context.WithoutCancel(ctx)
+	if *ev != recorded {
+		if err := s.record(ctx, key, *ev); err != nil {
+			s.Log.Error().Err(err).Msg("audit record could not be completed")
+		}
+	}
+	s.logEvent(*ev)
+	s.trim(ctx)
 	return err
 }
 

@@ -43,7 +43,7 @@ func (s *Service) Backup(ctx context.Context, who Actor, w io.Writer) error {
 	if !ok {
 		return fmt.Errorf("%s: %w", action, ErrNoBackup)
 	}
-	return s.do(ctx, who, Event{Action: action}, func() error {
+	return s.do(ctx, who, &Event{Action: action}, func() error {
 		z := zip.NewWriter(w)
 		// Mail is mostly text, and the disk is slower than this.
 		z.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {

@@ -27,7 +27,7 @@ func (s *Service) RemoveBlock(ctx context.Context, who Actor, source string) err
 	if !isSource(source) {
 		return &InvalidError{"source", "must be an IP address or a fingerprint"}
 	}
-	return s.do(ctx, who, Event{Action: action, Detail: source}, func() error {
+	return s.do(ctx, who, &Event{Action: action, Detail: source}, func() error {
 		was, err := s.Accounts.Unblock(source)
 		if err == nil && !was {
 			err = ErrNoBlock

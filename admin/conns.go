@@ -45,7 +45,7 @@ func (s *Service) CloseConn(ctx context.Context, who Actor, id uint64) error {
 		return err
 	}
 	ev := Event{Action: action, Account: info.Identity.Account, Detail: fmt.Sprintf("connection %d", id)}
-	return s.do(ctx, who, ev, func() error {
+	return s.do(ctx, who, &ev, func() error {
 		if s.Mux.Close(func(c mux.Info) bool { return c.ID == id }, mux.ErrEvicted) == 0 {
 			return ErrNoConn
 		}
@@ -74,7 +74,7 @@ func (s *Service) CloseConns(ctx context.Context, who Actor, account string) (n 
 		return 0, err
 	}
 	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Detail: "all connections"}
-	err = s.do(ctx, who, ev, func() error {
+	err = s.do(ctx, who, &ev, func() error {
 		n = s.Mux.CloseAccount(a.ID, everyConn, mux.ErrEvicted)
 		return nil
 	})

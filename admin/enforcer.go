@@ -159,7 +159,7 @@ func (w *watch) nextRunsOut() <-chan time.Time {
 	if next.IsZero() {
 		return nil
 	}
-	return time.After(time.Until(next))
+	return time.After(min(time.Until(next), time.Minute)) // the clock may be set forward
 }
 
 // look checks every session that a change concerns.

@@ -66,7 +66,7 @@ func (s *Service) AddKey(ctx context.Context, who Actor, req NewKey) (*Key, erro
 	}
 	k.Account, k.Created = a.ID, now()
 	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Key: k.Fingerprint.String(), Detail: k.Name}
-	if err := s.do(ctx, who, ev, func() error { return s.addKey(ctx, k) }); err != nil {
+	if err := s.do(ctx, who, &ev, func() error { return s.addKey(ctx, k) }); err != nil {
 		return nil, err
 	}
 	view := keyView(*k, a)
@@ -246,7 +246,7 @@ func (s *Service) SetKey(ctx context.Context, who Actor, f authkeys.Fingerprint,
 	}
 	var k authkeys.Key
 	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Key: f.String(), Detail: detail}
-	err = s.do(ctx, who, ev, func() (err error) {
+	err = s.do(ctx, who, &ev, func() (err error) {
 		k, err = s.Keys.Change(ctx, f, apply)
 		return err
 	})
@@ -318,7 +318,7 @@ func (s *Service) RemoveKey(ctx context.Context, who Actor, f authkeys.Fingerpri
 		return err
 	}
 	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Key: f.String(), Detail: k.Name}
-	return s.do(ctx, who, ev, func() error {
+	return s.do(ctx, who, &ev, func() error {
 		_, err := s.Keys.Remove(ctx, f)
 		return err
 	})

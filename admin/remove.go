@@ -29,7 +29,7 @@ func (s *Service) RemoveAccount(ctx context.Context, who Actor, ref string) erro
 		return err
 	}
 	ev := Event{Action: action, Account: a.ID, Address: strings.Join(a.Addresses, " ")}
-	return s.do(ctx, who, ev, func() error {
+	return s.do(ctx, who, &ev, func() error {
 		if err := s.putRemoval(ctx, a.ID); err != nil {
 			return err
 		}

@@ -268,7 +268,7 @@ func TestAudit(t *testing.T) {
 	}
 	var got []string
 	for _, e := range events {
-		if e.Actor != who.Name || time.Since(e.Time) > time.Minute {
+		if e.Actor != who.Name || time.Since(e.Time) > time.Minute || e.Error == "" && e.Account != a.ID {
 			t.Errorf("event %+v", e)
 		}
 		got = append(got, fmt.Sprintf("%s %s %t", e.Action, e.Address, e.Error != ""))

@@ -73,14 +73,30 @@ func printStatus(w io.Writer, st *admin.Status) {
 		f.add("Configuration", st.Config)
 	}
 	f.add("Data", st.DataDir)
-	for _, l := range st.Listeners {
-		f.add("Listening", l.Address+" "+l.Name)
+	for i, l := range byName(st.Listeners) {
+		name := ""
+		if i == 0 {
+			name = "Listening"
+		}
+		f.add(name, l.Name+" "+l.Address)
 	}
 	f.add("Certificate", st.Certificate.Fingerprint.String())
 	f.add("", "for "+strings.Join(st.Certificate.Names, ", "))
 	f.add("", "until "+when(st.Certificate.Expires))
 	f.add("Connections", connCounts(st.Conns))
 	f.write(w)
+}
+
+// byName joins the addresses of the listeners that have the same name.
+func byName(all []admin.Listener) (joined []admin.Listener) {
+	for _, l := range all {
+		if last := len(joined) - 1; last >= 0 && joined[last].Name == l.Name {
+			joined[last].Address += ", " + l.Address
+			continue
+		}
+		joined = append(joined, l)
+	}
+	return joined
 }
 
 func connCounts(n admin.ConnCounts) string {

@@ -150,6 +150,9 @@ type Submission struct {
 	// FromHeader says what happens to a message whose From header is none of
 	// the account's addresses: "refuse" it, "replace" the header, "allow" it.
 	FromHeader string `yaml:"from_header"`
+	// ReceivedFrom writes the client's address and what it calls itself into
+	// the Received field of its messages, for every recipient to see.
+	ReceivedFrom bool `yaml:"received_from"`
 	// MaxRecipients is how many a message may have.
 	MaxRecipients int `yaml:"max_recipients"`
 }

@@ -51,6 +51,9 @@ func (c *Config) check() problems {
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", c.Log.Format, "auto", "json", "console")
 	p.atLeast("max_message_size", int(c.MaxMessageSize), 64<<10) // RFC 5321 section 4.5.3.1.7
+	if c.MaxMessageSize > 2<<30 {
+		p.add("max_message_size", "must be at most 2 GiB")
+	}
 	p.duration("shutdown_timeout", c.ShutdownTimeout, time.Second, time.Hour)
 	return p
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	"posthorn/store/badgerkv"
@@ -23,6 +24,16 @@ func harden() error {
 		return fmt.Errorf("forbid core dumps: %w", err)
 	}
 	return nil
+}
+
+// warnOfFiles warns when the system gives the process fewer descriptors than
+// the connections that it is to accept.
+func warnOfFiles(log zerolog.Logger, connections int) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < uint64(connections) {
+		log.Warn().Uint64("have", limit.Cur).Int("want", connections).
+			Msg("too few file descriptors for limits.connections: raise LimitNOFILE= (ulimit -n)")
+	}
 }
 
 // prepareData makes the data directory, and refuses one that has lost its

@@ -67,7 +67,15 @@ func harmless(s string) string {
 // fields is a table of names and values, for showing one thing.
 type fields struct{ table }
 
-func (f *fields) add(name, value string) { f.row(name+":", value) }
+// add adds a field; an empty name continues the one above.
+func (f *fields) add(name, value string) {
+	if name != "" {
+		name += ":"
+	} else {
+		name = " "
+	}
+	f.row(name, value)
+}
 
 // when formats a time for people, in their zone.
 func when(t time.Time) string {

@@ -15,6 +15,7 @@ import (
 	"posthorn/accounts"
 	"posthorn/admin"
 	"posthorn/authkeys"
+	"posthorn/backend"
 	"posthorn/certs"
 	"posthorn/mailbox"
 	"posthorn/mux"
@@ -24,17 +25,18 @@ import (
 // gateway is a running gateway, in the order in which it is put together.
 type gateway struct {
 	cli      *cli
-	cfg      *Config
+	cfg      *Config // reload changes what is reloadable, and reads it alone
 	log      zerolog.Logger
 	store    *badgerkv.DB
 	certs    *certs.Manager
 	keys     *authkeys.Store
 	accounts *accounts.Store
 	mail     *mailbox.Store
-	admin   *admin.Service
-	mux     *mux.Server
-	sockets *sockets
-	metrics *prometheus.Registry
+	backend  backend.Backend
+	admin    *admin.Service
+	mux      *mux.Server
+	sockets  *sockets
+	metrics  *prometheus.Registry
 }
 
 // serve runs the gateway until ctx ends or one of its parts fails.
@@ -47,6 +49,7 @@ func (c *cli) serve(ctx context.Context) error {
 		return err
 	}
 	g := &gateway{cli: c, cfg: cfg, log: newLog(c.stderr, cfg.Log)}
+	warnOfFiles(g.log, cfg.Limits.Connections)
 	defer g.close()
 	if err := g.open(ctx); err != nil {
 		return err
@@ -73,6 +76,7 @@ func (g *gateway) open(ctx context.Context) (err error) {
 	if g.mail, err = mailbox.Open(g.cfg.mailDir(), mailboxOptions(g.cfg)); err != nil {
 		return err
 	}
+	g.backend = &backend.Embedded{Mail: g.mail, Accounts: g.accounts, Domains: g.cfg.Domains, Log: g.log}
 	g.admin = &admin.Service{
 		Accounts: g.accounts, Keys: g.keys, Certs: g.certs, Mail: g.mail, Store: g.store,
 		Log: g.log, Privacy: g.cfg.Log.Privacy,
@@ -80,11 +84,11 @@ func (g *gateway) open(ctx context.Context) (err error) {
 	if err := g.admin.Sweep(ctx); err != nil {
 		return err
 	}
-	g.mux = mux.New(muxConfig(g.cfg, g.certs, g.handlers(), g.log))
-	g.admin.Mux = g.mux
 	if g.sockets, err = openSockets(g.cfg); err != nil {
 		return err
 	}
+	g.mux = mux.New(muxConfig(g.cfg, g.certs, g.handlers(), g.log))
+	g.admin.Mux = g.mux
 	g.admin.Instance = admin.Instance{
 		Version: version(), PID: os.Getpid(), Started: time.Now().Truncate(time.Second),
 		Config: g.cli.configPath(), DataDir: g.cfg.DataDir, Listeners: g.sockets.listeners(),

@@ -27,9 +27,9 @@ func (g *gateway) welcome(ctx context.Context) {
 
 // purposes say what each kind of socket is for.
 var purposes = map[string]string{
-	"shared":      "IMAP, submission and HTTPS (ALPN, server name or first bytes)",
-	"imaps":       "IMAP",
-	"submissions": "submission",
+	"shared":      "IMAP, submission and HTTPS, told apart by ALPN, server name or first bytes",
+	"imaps":       "IMAP over TLS",
+	"submissions": "submission over TLS",
 	"imap":        "IMAP with STARTTLS",
 	"submission":  "submission with STARTTLS",
 	metricsName:   "metrics, without TLS",
@@ -38,8 +38,8 @@ var purposes = map[string]string{
 
 func listening(all []admin.Listener) table {
 	var t table
-	for _, l := range all {
-		t.row(" ", l.Address, l.Name+": "+purposes[l.Name])
+	for _, l := range byName(all) {
+		t.row(" ", l.Address, purposes[l.Name])
 	}
 	return t
 }
