@@ -1,0 +1,132 @@
+// Package https serves HTTP/1.1 and HTTP/2: whether the gateway is up, a page
+// that says how to connect, and what others mount.
+package https
+
+import (
+	"context"
+	"errors"
+	"log"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"posthorn/mux"
+)
+
+// Server serves web connections; it is a mux.Handler. Its fields are set, and
+// handlers mounted, before use.
+type Server struct {
+	// Serves reports whether a host name (lower case, no port) is one of the
+	// gateway's. Requests for others are misdirected.
+	Serves func(host string) bool
+	// Ready is what /healthz says; nil: always.
+	Ready func() bool
+	// Endpoints are the ways in that the page at / shows.
+	Endpoints []Endpoint
+	Log       zerolog.Logger
+
+	once   sync.Once
+	routes *http.ServeMux // made by once
+}
+
+// Limits of a connection. mux bounds how slow the transport may be.
+const (
+	headerTimeout  = 10 * time.Second
+	requestTimeout = 60 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 64 << 10
+)
+
+// Mount has h serve a pattern of http.ServeMux. It panics when the pattern is
+// taken, as ServeMux does.
+func (s *Server) Mount(pattern string, h http.Handler) { s.mux().Handle(pattern, h) }
+
+func (s *Server) mux() *http.ServeMux {
+	s.once.Do(func() {
+		s.routes = http.NewServeMux()
+		s.routes.HandleFunc("GET /healthz", s.serveHealth)
+		s.routes.Handle("GET /{$}", page(s.Endpoints))
+	})
+	return s.routes
+}
+
+// Busy implements mux.Handler.
+func (s *Server) Busy() []byte {
+	return []byte("HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n" +
+		"Content-Length: 9\r\nRetry-After: 10\r\nConnection: close\r\n\r\nToo busy\n")
+}
+
+// ServeConn implements mux.Handler. Each connection has an http.Server of its
+// own, as its Shutdown is the way to let the requests of one connection finish
+// and to send GOAWAY on it. A handler that hijacks its connection is done with
+// it when it returns.
+func (s *Server) ServeConn(ctx context.Context, c *mux.Conn) {
+	life := &lifetime{done: make(chan struct{})}
+	server := s.newServer(c, life)
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		c.SetReason(context.Cause(ctx).Error())
+		if !errors.Is(context.Cause(ctx), mux.ErrDraining) || life.unused() {
+			server.Close()
+			return
+		}
+		server.Shutdown(context.Background())
+	})
+	l := newSingle(c, life.done)
+	server.Serve(l)
+	if l.taken {
+		<-life.done
+	}
+	if !stop() {
+		<-ended
+	}
+}
+
+func (s *Server) newServer(c *mux.Conn, life *lifetime) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	return &http.Server{
+		Handler:                      &front{server: s, conn: c, life: life, routes: s.mux()},
+		ConnState:                    life.changed,
+		Protocols:                    protocols,
+		ReadHeaderTimeout:            headerTimeout,
+		ReadTimeout:                  requestTimeout,
+		WriteTimeout:                 requestTimeout,
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               maxHeaderBytes,
+		DisableGeneralOptionsHandler: true, // it would answer OPTIONS * past front
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          100,
+			MaxReadFrameSize:              16 << 10,
+			MaxReceiveBufferPerConnection: 1 << 20,
+			MaxReceiveBufferPerStream:     256 << 10,
+			SendPingTimeout:               time.Minute,
+			WriteByteTimeout:              30 * time.Second,
+		},
+		// net/http's notes on what peers do; panics are front's.
+		ErrorLog: log.New(noise{s.Log.With().Uint64("conn", c.ID).Logger()}, "", 0),
+	}
+}
+
+// noise logs what net/http notes about peers, where it rarely is of interest.
+type noise struct{ log zerolog.Logger }
+
+func (n noise) Write(p []byte) (int, error) {
+	n.log.Debug().Msg(string(p))
+	return len(p), nil
+}
+
+func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if s.Ready != nil && !s.Ready() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		w.Write([]byte("not ready\n"))
+		return
+	}
+	w.Write([]byte("ok\n"))
+}

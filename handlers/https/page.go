@@ -1,0 +1,47 @@
+package https
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"html/template"
+	"net/http"
+)
+
+// Endpoint is a way in, as the page shows it.
+type Endpoint struct {
+	Protocol string // such as "IMAP"
+	Host     string
+	Port     int
+	Security string // such as "TLS" or "STARTTLS"
+}
+
+//go:embed page.html
+var pageHTML string
+
+//go:embed page.css
+var pageCSS string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
+
+// page serves the same bytes to everybody.
+func page(endpoints []Endpoint) http.Handler {
+	var b bytes.Buffer
+	err := pageTemplate.Execute(&b, struct {
+		Style     template.CSS
+		Endpoints []Endpoint
+	}{template.CSS(pageCSS), endpoints})
+	if err != nil {
+		panic(err) // the template is fixed, and the buffer takes everything
+	}
+	hash := sha256.Sum256([]byte(pageCSS))
+	policy := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'; " +
+		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Security-Policy", policy)
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-cache")
+		w.Write(b.Bytes())
+	})
+}
