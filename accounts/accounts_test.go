@@ -63,6 +63,9 @@ func TestAccountLife(t *testing.T) {
 	if a, err = d.Get(ctx, a.ID); err != nil || !a.Disabled || a.Password || a.Primary() != "ally@example.org" {
 		t.Errorf("after the changes: %+v, %v", a, err)
 	}
+	if err := d.AddAddress(ctx, b.ID, "alice@example.org"); err != nil {
+		t.Errorf("an address that was given up: %v", err)
+	}
 	if b, err = d.Get(ctx, b.ID); err != nil || !b.Password {
 		t.Errorf("bob after SetPassword: %+v, %v", b, err)
 	}

@@ -67,6 +67,9 @@ func (d *door) add(address, password string, more ...string) *accounts.Account {
 			d.t.Fatal(err)
 		}
 	}
+	if a, err = d.Get(d.t.Context(), a.ID); err != nil {
+		d.t.Fatal(err)
+	}
 	return a
 }
 

@@ -61,13 +61,11 @@ func (t *table[K, V]) release(e *entry[K, V]) {
 	switch t.weigh(&e.value) {
 	case empty:
 		delete(t.entries, e.key)
-		return
 	case light:
-		e.in = &t.light
+		e.in, e.resting = &t.light, t.light.PushBack(e)
 	case heavy:
-		e.in = &t.heavy
+		e.in, e.resting = &t.heavy, t.heavy.PushBack(e)
 	}
-	e.resting = e.in.PushBack(e)
 	t.shrink(&t.light)
 	t.shrink(&t.heavy)
 }
