@@ -86,16 +86,18 @@ func (a *Auth) evaluate(ctx context.Context, c claim, proof func(verifier) error
 	if err != nil {
 		return nil, err
 	}
+	failed := true // so it is if proof panics
+	defer func() { permit.settle(failed) }()
 	cand, err := s.candidate(ctx, c.user)
 	if err != nil {
-		permit.cancel()
+		failed = false
 		return nil, err
 	}
 	err = cand.judge(c, keyed, proof(cand.verifier))
 	if permit.blocked {
-		err = refuse(Throttled, permit.subject.String())
+		err = refuse(Throttled, "")
 	}
-	permit.settle(err == nil)
+	failed = err != nil
 	s.metrics.count(err)
 	if err != nil {
 		return nil, err

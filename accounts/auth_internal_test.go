@@ -117,6 +117,30 @@ func testSameWork(t *testing.T) {
 	}
 }
 
+// TestPanicIsSettled: a panic, which costs its connection, costs nobody else
+// the turn to have a password checked, and is no way to guess on.
+func TestPanicIsSettled(t *testing.T) {
+	c := newCrowd(t, Throttle{PerSource: 1000})
+	for range 2 * cap(c.limiter.cpu) {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			_, err := c.NewAuth(c.peer).evaluate(t.Context(), claim{user: "alice@example.org"}, func(verifier) error { panic("test") })
+			t.Error(err)
+		}()
+	}
+	if _, err := c.NewAuth(c.peer).Password(t.Context(), "alice@example.org", "right"); err != nil {
+		t.Error(err)
+	}
+	source := sourceSubject(c.peer.Remote)
+	if f := &c.limiter.table(source).entries[source].value; f.pending != 0 || len(f.recent) != 2*cap(c.limiter.cpu) {
+		t.Errorf("%d pending, %d failed", f.pending, len(f.recent))
+	}
+}
+
 // BenchmarkRefusal is the time that each refusal takes, to be compared.
 func BenchmarkRefusal(b *testing.B) {
 	c := newCrowd(b, Throttle{PerSource: 1 << 30})

@@ -19,7 +19,7 @@ func (l *limiter) attempt(t testing.TB, from netip.Addr, user string, right bool
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.settle(right)
+	p.settle(!right)
 	return p.blocked
 }
 

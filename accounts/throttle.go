@@ -83,7 +83,7 @@ func (l *limiter) table(s subject) *table[subject, failures] {
 	return l.v6
 }
 
-// permit is the right to evaluate one password. It ends with settle or cancel.
+// permit is the right to evaluate one password. It ends with settle.
 type permit struct {
 	// blocked says that the password has to be refused. It is evaluated all
 	// the same, so that the answer takes as long as any other.
@@ -158,17 +158,14 @@ func (l *limiter) reserve(ctx context.Context, p *permit) error {
 	}
 }
 
-// settle ends p with the outcome of its attempt.
-func (p *permit) settle(right bool) {
+// settle ends p: its attempt failed, or it succeeded or was not made.
+func (p *permit) settle(failed bool) {
 	l := p.limiter
 	<-l.cpu
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.end(p, !right)
+	l.end(p, failed)
 }
-
-// cancel ends p when no password was evaluated after all.
-func (p *permit) cancel() { p.settle(true) }
 
 // end takes p's reservation back and counts its failure.
 func (l *limiter) end(p *permit, failed bool) {
