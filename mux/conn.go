@@ -191,26 +191,6 @@ func Of(nc net.Conn) (*Conn, bool) {
 	return nil, false
 }
 
-// end makes the connection go. A handler has Config.Grace to say goodbye, or
-// when draining all the time that Shutdown gives; without a handler there is
-// nobody to say it.
-func (c *Conn) end(cause error) {
-	c.cancel(cause)
-	t := &c.srv.table
-	t.mu.Lock()
-	handled := c.handled
-	if handled && cause != ErrDraining && c.grace == nil {
-		c.grace = time.AfterFunc(c.srv.config.Grace, c.wire.abort)
-	}
-	t.mu.Unlock()
-	switch {
-	case !handled:
-		c.wire.abort()
-	case cause != ErrDraining:
-		c.wire.failReads(cause)
-	}
-}
-
 // hand gives the connection to its handler; false when it has ended already.
 func (c *Conn) hand() bool {
 	t := &c.srv.table

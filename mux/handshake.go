@@ -3,6 +3,7 @@ package mux
 import (
 	"crypto/tls"
 	"errors"
+	"net"
 	"strings"
 
 	"posthorn/alpn"
@@ -73,7 +74,16 @@ func (c *Conn) failed(h *hello, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c.ServerName = h.name
-	c.reason = "handshake " + label + ": " + err.Error()
+	c.reason = "handshake " + label + ": " + withoutAddresses(err)
+}
+
+// withoutAddresses is the text of err for a log that may have to keep remotes
+// private.
+func withoutAddresses(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Op + ": " + op.Err.Error()
+	}
+	return err.Error()
 }
 
 // shook fills in what a handshake has shown.

@@ -255,6 +255,33 @@ func TestRevokedReadsNothing(t *testing.T) {
 	}
 }
 
+// TestLastWords: what a handler says last arrives, whatever the client has sent
+// that nobody reads; and a reader that the handler left behind holds nothing up.
+func TestLastWords(t *testing.T) {
+	var left sync.WaitGroup
+	sent := make(chan bool)
+	b := start(t, func(c *mux.Config) {
+		c.Handlers[alpn.IMAP] = serveFunc(func(_ context.Context, c *mux.Conn) {
+			left.Go(func() { _, _ = io.Copy(io.Discard, io.LimitReader(c.Conn, 10)) })
+			left.Go(func() { _, _ = c.Conn.Read(make([]byte, 1)) })
+			<-sent
+			_, _ = io.WriteString(c.Conn, "* BYE\r\n")
+		})
+	})
+	addr := b.listen(alpn.Shared)
+	for _, unread := range []int{0, 1, 100_000} {
+		c := connect(t, addr, clientConfig("imap"))
+		if _, err := c.Write(make([]byte, unread)); err != nil {
+			t.Fatal(err)
+		}
+		sent <- true
+		c.want("* BYE")
+		c.wantEnd()
+		c.Close()
+	}
+	left.Wait()
+}
+
 func TestOf(t *testing.T) {
 	ok := make(chan bool, 1)
 	b := start(t, func(c *mux.Config) {

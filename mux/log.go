@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"time"
@@ -11,24 +12,23 @@ import (
 func (c *Conn) log() {
 	t := &c.srv.table
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	id, failures, failure, reason := c.identity, c.failures, c.failure, c.reason
+	served := c.handled || c.version != 0
+	t.mu.Unlock()
+
 	e := c.srv.config.Log.Debug()
-	if c.handled || c.version != 0 {
+	if served {
 		e = c.srv.config.Log.Info()
 	}
 	if e == nil {
 		return
 	}
 	e = e.Uint64("id", c.ID).Str("protocol", string(c.Protocol)).Str("server_name", c.ServerName)
-	if !c.srv.config.Privacy {
-		e = e.Str("remote", c.remoteForLog())
+	if remote := c.remoteForLog(); remote != "" {
+		e = e.Str("remote", remote)
 	}
-	if id := c.identity; id.Account != "" {
-		account := id.Address
-		if c.srv.config.Privacy || account == "" {
-			account = id.Account
-		}
-		e = e.Str("account", account).Str("mechanism", id.Mechanism)
+	if id.Account != "" {
+		e = e.Str("account", c.accountForLog(id)).Str("mechanism", id.Mechanism)
 	}
 	if !c.Key.IsZero() {
 		e = e.Stringer("key", c.Key)
@@ -36,25 +36,26 @@ func (c *Conn) log() {
 	if c.KeyErr != nil {
 		e = e.AnErr("key_refused", c.KeyErr)
 	}
-	if c.failures > 0 {
-		e = e.Int("login_failures", c.failures).Str("login_failure", c.failure)
+	if failures > 0 {
+		e = e.Int("login_failures", failures).Str("login_failure", failure)
 	}
 	if c.version != 0 {
 		e = e.Str("tls", tls.VersionName(c.version)).Bool("resumed", c.resumed)
 	}
+	if cause := context.Cause(c.ctx); reason == "" && cause != nil {
+		reason = cause.Error()
+	}
 	e.Dur("duration", time.Since(c.since)).
 		Uint64("bytes_in", c.wire.in.Load()).Uint64("bytes_out", c.wire.out.Load()).
-		Str("reason", c.whyEnded()).Msg("connection")
+		Str("reason", cmp.Or(reason, "closed")).Msg("connection")
 }
 
-func (c *Conn) whyEnded() string {
-	if c.reason != "" {
-		return c.reason
+// accountForLog is the address, or the ID when the log keeps addresses private.
+func (c *Conn) accountForLog(id Identity) string {
+	if c.srv.config.Privacy {
+		return id.Account
 	}
-	if cause := context.Cause(c.ctx); cause != nil {
-		return cause.Error()
-	}
-	return "closed"
+	return cmp.Or(id.Address, id.Account)
 }
 
 // remoteForLog is empty when the log keeps remotes private.

@@ -1,7 +1,6 @@
 package mux
 
 import (
-	"crypto/tls"
 	"errors"
 	"net"
 	"runtime/debug"
@@ -130,33 +129,4 @@ func (c *Conn) recovered(r any) {
 	c.SetReason("panic")
 	c.srv.config.Log.Error().Uint64("id", c.ID).Str("protocol", string(c.Protocol)).
 		Any("panic", r).Bytes("stack", debug.Stack()).Msg("panic")
-}
-
-// finish closes the connection, logs it and forgets it.
-func (c *Conn) finish() {
-	if tc, ok := c.Conn.(*tls.Conn); !ok {
-		c.wire.linger()
-	} else if tc.CloseWrite() == nil && !c.wire.drained(tc) { // close_notify
-		c.wire.linger()
-	}
-	c.Conn.Close()
-	c.log()
-	c.cancel(nil)
-	c.stopTimers()
-	c.srv.table.leave(c)
-}
-
-func (c *Conn) stopTimers() {
-	t := &c.srv.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, timer := range []*time.Timer{c.grace, c.expiry} {
-		if timer != nil {
-			timer.Stop()
-		}
-	}
-	c.handled = false // nobody is left to say goodbye
-	if c.large {
-		c.srv.large.Add(-1)
-	}
 }

@@ -117,7 +117,8 @@ func (s *Server) SetLimits(l Limits) { s.limits.Store(l.withDefaults()) }
 func (s *Server) Conns() []Info { return s.table.infos() }
 
 // Close ends the context of every connection that match picks, with cause, and
-// returns how many there were. match must be quick and not call the Server.
+// returns how many there were. match must be quick and not call the Server; nil
+// picks all.
 func (s *Server) Close(match func(Info) bool, cause error) int {
 	return endAll(s.table.match("", match), cause)
 }

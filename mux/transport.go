@@ -1,9 +1,7 @@
 package mux
 
 import (
-	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -347,52 +345,4 @@ func (t *transport) Close() error {
 		_ = t.flush()
 	}
 	return t.Conn.Close()
-}
-
-// abort closes the connection at once, and lets the kernel forget what the
-// client has not taken.
-func (t *transport) abort() {
-	if tc, ok := t.Conn.(*net.TCPConn); ok {
-		_ = tc.SetLinger(0)
-	}
-	t.Conn.Close()
-}
-
-// drained reports whether the client has said close_notify. It reads nothing
-// more from the network.
-func (t *transport) drained(tc *tls.Conn) bool {
-	t.mu.Lock()
-	if t.readErr == nil {
-		t.readErr = net.ErrClosed
-	}
-	t.mu.Unlock()
-	var b [1]byte
-	_, err := tc.Read(b[:])
-	return err == io.EOF
-}
-
-const (
-	lingerTime  = 500 * time.Millisecond
-	lingerBytes = 256 << 10
-)
-
-// linger ends our side of the connection and waits a little for the client's.
-// A close with bytes unread would make the kernel send a reset, and that could
-// overtake the last words of a handler.
-func (t *transport) linger() {
-	tc, ok := t.Conn.(*net.TCPConn)
-	if !ok || t.flush() != nil || tc.CloseWrite() != nil {
-		return
-	}
-	if tc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
-		return
-	}
-	var waste [2048]byte
-	for n := 0; n < lingerBytes; {
-		m, err := tc.Read(waste[:])
-		if err != nil {
-			return
-		}
-		n += m
-	}
 }

@@ -1,0 +1,115 @@
+package mux
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"time"
+)
+
+// end makes the connection go. A handler has Config.Grace to say goodbye, or
+// when draining all the time that Shutdown gives; without a handler there is
+// nobody to say it.
+func (c *Conn) end(cause error) {
+	c.cancel(cause)
+	t := &c.srv.table
+	t.mu.Lock()
+	handled := c.handled
+	if handled && cause != ErrDraining && c.grace == nil {
+		c.grace = time.AfterFunc(c.srv.config.Grace, c.wire.abort)
+	}
+	t.mu.Unlock()
+	switch {
+	case !handled:
+		c.wire.abort()
+	case cause != ErrDraining:
+		c.wire.failReads(cause)
+	}
+}
+
+// finish closes the connection, logs it and forgets it.
+func (c *Conn) finish() {
+	c.sayClose()
+	c.Conn.Close()
+	c.log()
+	c.cancel(nil)
+	c.stopTimers()
+	c.srv.table.leave(c)
+}
+
+// sayClose ends the outgoing side, so that a handler's last words arrive. For
+// clients that never came as far, and those that others push out, there is
+// no time.
+func (c *Conn) sayClose() {
+	tc, ok := c.Conn.(*tls.Conn)
+	switch {
+	case context.Cause(c.ctx) == ErrCrowded, c.Protocol == "":
+		return
+	case !ok:
+		if c.Port.StartTLS() {
+			c.wire.linger()
+		}
+	case tc.CloseWrite() == nil && !c.wire.drained(tc): // close_notify
+		c.wire.linger()
+	}
+}
+
+func (c *Conn) stopTimers() {
+	t := &c.srv.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, timer := range []*time.Timer{c.grace, c.expiry} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	c.handled = false // nobody is left to say goodbye
+	if c.large {
+		c.srv.large.Add(-1)
+	}
+}
+
+// abort closes the connection at once, and lets the kernel forget what the
+// client has not taken.
+func (t *transport) abort() {
+	if tc, ok := t.Conn.(*net.TCPConn); ok {
+		_ = tc.SetLinger(0)
+	}
+	t.Conn.Close()
+}
+
+// drained reports whether the client has said close_notify. It reads nothing
+// more from the network.
+func (t *transport) drained(tc *tls.Conn) bool {
+	t.failReads(net.ErrClosed)
+	var b [1]byte
+	_, err := tc.Read(b[:])
+	return err == io.EOF
+}
+
+const (
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+// linger ends our side of the connection and waits a little for the client's.
+// A close with bytes unread would make the kernel send a reset, and that could
+// overtake the last words of a handler.
+func (t *transport) linger() {
+	tc, ok := t.Conn.(*net.TCPConn)
+	if !ok || t.flush() != nil || tc.CloseWrite() != nil {
+		return
+	}
+	if tc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	var waste [2048]byte
+	for n := 0; n < lingerBytes; {
+		m, err := tc.Read(waste[:])
+		if err != nil {
+			return
+		}
+		n += m
+	}
+}
