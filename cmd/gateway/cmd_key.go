@@ -65,9 +65,13 @@ and never leaves this process.`,
 	f.StringVar(&file, "file", "", "read the key from `FILE` instead of standard input")
 	f.StringVar(&req.Name, "name", "", "what to call the key, such as the device it is on")
 	f.BoolVar(&req.NoPreauth, "no-preauth", false, "for programs that cannot take PREAUTH: they log in with AUTHENTICATE EXTERNAL")
-	f.StringVar(&expires, "expires", "", "refuse the key from `TIME` on: 2027-01-31, 2027-01-31T12:00:00Z, 12h, 90d, 2w, never")
+	expiresFlag(f, &expires)
 	scopeFlag(f, &req.Scope)
 	return c.jsonFlag(cmd)
+}
+
+func expiresFlag(f *pflag.FlagSet, s *string) {
+	f.StringVar(s, "expires", "", "refuse the key from `TIME` on: 2027-01-31, 2027-01-31T12:00:00Z, 12h, 90d, 2w, never")
 }
 
 func scopeFlag(f *pflag.FlagSet, s *authkeys.Scope) {
@@ -213,9 +217,7 @@ func (c *cli) withKey(ctx context.Context, arg string, do func(context.Context, 
 }
 
 func (c *cli) keySetCmd() *cobra.Command {
-	var name, expires string
-	var scope authkeys.Scope
-	var preauth, noPreauth bool
+	var set keySettings
 	cmd := &cobra.Command{
 		Use:   "set FINGERPRINT",
 		Short: "Change a key's settings",
@@ -225,24 +227,9 @@ that it may no longer open end at once.`,
   posthorn key set SHA256:47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU --expires never`,
 		Args: c.args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var change admin.KeyChange
-			given := cmd.Flags().Changed
-			if given("name") {
-				change.Name = &name
-			}
-			if given("scope") {
-				change.Scope = &scope
-			}
-			if given("preauth") || given("no-preauth") {
-				no := noPreauth || given("preauth") && !preauth
-				change.NoPreauth = &no
-			}
-			if given("expires") {
-				at, err := parseExpires(expires, time.Now())
-				if err != nil {
-					return err
-				}
-				change.Expires = &at
+			change, err := set.change(cmd.Flags().Changed)
+			if err != nil {
+				return err
 			}
 			if change == (admin.KeyChange{}) {
 				return &usageError{withHint(errors.New("there is nothing to change"), "usage: %s", cmd.UseLine())}
@@ -257,13 +244,44 @@ that it may no longer open end at once.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&name, "name", "", "what to call the key")
-	f.BoolVar(&preauth, "preauth", false, "greet its IMAP connections with PREAUTH")
-	f.BoolVar(&noPreauth, "no-preauth", false, "have its IMAP connections log in with AUTHENTICATE EXTERNAL")
+	f.StringVar(&set.name, "name", "", "what to call the key")
+	f.BoolVar(&set.preauth, "preauth", false, "greet its IMAP connections with PREAUTH")
+	f.BoolVar(&set.noPreauth, "no-preauth", false, "have its IMAP connections log in with AUTHENTICATE EXTERNAL")
 	cmd.MarkFlagsMutuallyExclusive("preauth", "no-preauth")
-	f.StringVar(&expires, "expires", "", "refuse the key from `TIME` on: 2027-01-31, 2027-01-31T12:00:00Z, 12h, 90d, 2w, never")
-	scopeFlag(f, &scope)
+	expiresFlag(f, &set.expires)
+	scopeFlag(f, &set.scope)
 	return c.jsonFlag(cmd)
+}
+
+// keySettings are the flags of "key set".
+type keySettings struct {
+	name, expires      string
+	scope              authkeys.Scope
+	preauth, noPreauth bool
+}
+
+// change returns what the given flags ask for.
+func (s *keySettings) change(given func(flag string) bool) (change admin.KeyChange, err error) {
+	if given("name") {
+		change.Name = &s.name
+	}
+	if given("scope") {
+		change.Scope = &s.scope
+	}
+	if given("preauth") {
+		s.noPreauth = !s.preauth
+	}
+	if given("preauth") || given("no-preauth") {
+		change.NoPreauth = &s.noPreauth
+	}
+	if given("expires") {
+		at, err := parseExpires(s.expires, time.Now())
+		if err != nil {
+			return change, err
+		}
+		change.Expires = &at
+	}
+	return change, nil
 }
 
 func (c *cli) keyRemoveCmd() *cobra.Command {

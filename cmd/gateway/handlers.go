@@ -1,7 +1,11 @@
 package main
 
 import (
+	"net"
+
+	"posthorn/admin"
 	"posthorn/alpn"
+	"posthorn/handlers/https"
 	"posthorn/handlers/imap"
 	"posthorn/handlers/smtp"
 	"posthorn/mux"
@@ -28,5 +32,42 @@ func (g *gateway) handlers() map[alpn.Protocol]mux.Handler {
 			ReceivedFrom:   g.cfg.Submission.ReceivedFrom,
 			Log:            g.log,
 		},
+		alpn.HTTP1: &https.Server{
+			Serves:    g.certs.Serves,
+			Ready:     func() bool { return g.admin.State() == admin.Serving },
+			Endpoints: g.endpoints(),
+			Log:       g.log,
+		},
 	}
+}
+
+// endpoints are the ways in that the web page shows, by the names that lead
+// there when a program offers no ALPN.
+func (g *gateway) endpoints() (all []https.Endpoint) {
+	imapHost, smtpHost := g.cfg.imapNames()[0], g.cfg.submissionNames()[0]
+	add := func(port int, protocol, host, security string) {
+		all = append(all, https.Endpoint{Protocol: protocol, Host: host, Port: port, Security: security})
+	}
+	seen := make(map[string]bool)
+	for _, s := range g.sockets.mail {
+		tcp, ok := s.Addr().(*net.TCPAddr)
+		if !ok || seen[s.name] {
+			continue
+		}
+		seen[s.name] = true
+		switch s.port {
+		case alpn.Shared:
+			add(tcp.Port, "IMAP", imapHost, "TLS")
+			add(tcp.Port, "Submission", smtpHost, "TLS")
+		case alpn.IMAPS:
+			add(tcp.Port, "IMAP", imapHost, "TLS")
+		case alpn.Submissions:
+			add(tcp.Port, "Submission", smtpHost, "TLS")
+		case alpn.IMAPStartTLS:
+			add(tcp.Port, "IMAP", imapHost, "STARTTLS")
+		case alpn.SubmissionStartTLS:
+			add(tcp.Port, "Submission", smtpHost, "STARTTLS")
+		}
+	}
+	return all
 }
