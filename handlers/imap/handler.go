@@ -5,7 +5,9 @@ package imap
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net"
+	"runtime/debug"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -55,14 +57,41 @@ func (h *Handler) Busy() []byte { return []byte("* BYE [UNAVAILABLE] Too many co
 
 // ServeConn serves one connection.
 func (h *Handler) ServeConn(ctx context.Context, c *mux.Conn) {
-	session, client := h.admit(ctx, c)
-	if session == nil {
+	a := h.admitAside(ctx, c)
+	if a.session == nil {
 		return
 	}
 	// Nothing of the time before login is alive here: connections idle in Serve.
-	if err := session.Serve(ctx, client); err != nil && ctx.Err() == nil {
+	if err := a.session.Serve(ctx, a.client); err != nil && ctx.Err() == nil {
 		c.SetReason(reason(err))
 	}
+}
+
+// admitted is a session and the client's end for it; or a panic.
+type admitted struct {
+	session  backend.IMAPSession
+	client   net.Conn
+	panicked any
+}
+
+// admitAside runs admit on a goroutine of its own, whose stack, which look-ups
+// and writes have made large, goes with it. A panic goes on in the caller's.
+func (h *Handler) admitAside(ctx context.Context, c *mux.Conn) (a admitted) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if r := recover(); r != nil {
+				a.panicked = fmt.Sprintf("%v\n%s", r, debug.Stack())
+			}
+		}()
+		a.session, a.client = h.admit(ctx, c)
+	}()
+	<-done
+	if a.panicked != nil {
+		panic(a.panicked)
+	}
+	return a
 }
 
 // admit leads a connection to its session. It returns nil when the connection

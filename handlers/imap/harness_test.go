@@ -400,6 +400,5 @@ func (s *memorySession) Serve(ctx context.Context, client net.Conn) error {
 	s.Close()
 	g := guard.New(ctx, client, guard.Options{Capabilities: memoryCaps, AppendLimit: 1 << 20})
 	s.m.conns <- memoryConn{g, s.user}
-	<-g.Done()
-	return g.Err()
+	return g.Run()
 }

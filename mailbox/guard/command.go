@@ -41,7 +41,7 @@ func (c *Conn) next() error {
 
 func (c *Conn) read() error {
 	if c.idle != nil {
-		return c.endIdle()
+		return c.continueIdle()
 	}
 	if c.out.badCommands() > c.opts.MaxErrors {
 		return errTooMany

@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,9 +34,9 @@ func TestContextEnds(t *testing.T) {
 		{"in a line in IDLE", "a IDLE\r\nDON", []string{"+ idling"}},
 		{"in APPEND", "a APPEND INBOX {5}\r\nhel", []string{"+ "}},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
+		test := func(t *testing.T, o guard.Options) {
 			ctx, cancel := context.WithCancelCause(t.Context())
-			s := serve(t, ctx, guard.Options{})
+			s := serve(t, ctx, o)
 			s.send(tt.send)
 			for _, w := range tt.want {
 				if got := s.line(); !strings.HasPrefix(got, w) {
@@ -52,6 +53,14 @@ func TestContextEnds(t *testing.T) {
 			}
 			if err := s.guard.Err(); err != nil {
 				t.Errorf("Err: %v", err)
+			}
+		}
+		t.Run(tt.name, func(t *testing.T) { test(t, guard.Options{}) })
+		t.Run(tt.name+"/guard idles", func(t *testing.T) {
+			var w waker
+			test(t, guard.Options{Idle: w.idle})
+			if n := w.idlers(); n != 0 {
+				t.Errorf("%d IDLEs were not stopped", n)
 			}
 		})
 	}
@@ -111,6 +120,58 @@ func TestIdlePush(t *testing.T) {
 	}
 	s.send("DONE\r\n")
 	s.until("b OK")
+}
+
+// The same when the guard idles: it hears what came before, what comes, and
+// what comes while a line is half there.
+func TestGuardIdles(t *testing.T) {
+	var w waker
+	s := serve(t, t.Context(), guard.Options{Idle: w.idle})
+	deliver := func() {
+		if _, err := s.user.Append("INBOX", literalReader{strings.NewReader("x")}, &imap.AppendOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		w.wake()
+	}
+	s.send("a SELECT INBOX\r\n")
+	s.until("a OK")
+	deliver()
+	s.send("b IDLE\r\n")
+	for _, want := range []string{"+ idling", "* 1 EXISTS"} {
+		if got := s.line(); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+	for n := 2; n < 10; n++ {
+		deliver()
+		if got, want := s.line(), fmt.Sprintf("* %d EXISTS", n); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+	s.send("DO")
+	<-s.sent
+	deliver()
+	if got := s.line(); got != "* 10 EXISTS" {
+		t.Fatalf("got %q", got)
+	}
+	var storm sync.WaitGroup
+	for range 8 {
+		storm.Go(func() {
+			for range 1000 {
+				w.wake()
+			}
+		})
+	}
+	s.send("NE\r\nc NOOP\r\n")
+	for _, want := range []string{"b OK", "c OK"} {
+		if got := s.line(); !strings.HasPrefix(got, want) {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+	storm.Wait()
+	w.wake() // of nobody
+	s.send("d NOOP\r\n")
+	s.until("d OK")
 }
 
 // 300,000 commands whose answers nobody reads take no memory.

@@ -36,7 +36,8 @@ func FuzzGuard(f *testing.F) {
 		if strings.Contains(strings.ToUpper(input), "LOGOUT") {
 			return
 		}
-		s := serve(t, t.Context(), guard.Options{AppendLimit: 2000})
+		var w waker
+		s := serve(t, t.Context(), guard.Options{AppendLimit: 2000, Idle: w.idle})
 		s.send(input)
 		// Enough of them to fill the greatest literal that may be pending.
 		s.send(strings.Repeat("\r\nmarker NOOP\r\n", 70000/15))

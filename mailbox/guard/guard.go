@@ -15,6 +15,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,6 +35,12 @@ type Options struct {
 	// MaxCommand bounds a command without an APPEND's message, in bytes;
 	// default and upper bound 48 KiB, as imapserver loses its place at 50.
 	MaxCommand int
+	// Idle, when set, is called at the beginning of each IDLE (RFC 2177), and
+	// spares imapserver its Session.Idle, and with that a goroutine: the guard
+	// has the session polled at once, and whenever wake has been called, until
+	// it calls stop. wake does not block; it may be called from anywhere, but
+	// not once stop has returned.
+	Idle func(wake func()) (stop func())
 	// MaxErrors is how many bad commands end the connection; default 50.
 	MaxErrors int
 }
@@ -67,7 +74,10 @@ type Conn struct {
 	message *message // the APPEND under way
 	idle    *idle    // the IDLE under way
 	over    bool     // Read returns io.EOF from now on
+	readErr error    // what the next receive returns
 	err     error    // of the connection below
+
+	pump atomic.Pointer[pump] // nil: imapserver's goroutine reads
 
 	out output
 }
@@ -96,41 +106,46 @@ func New(ctx context.Context, client net.Conn, o Options) *Conn {
 	return c
 }
 
-// Done is closed once imapserver has closed the Conn, the last thing it does
-// with it.
+// Done is closed once imapserver has closed the Conn.
 func (c *Conn) Done() <-chan struct{} { return c.closed }
 
-// Err returns the error that the connection below ended with, or nil when the
-// conversation ended otherwise. It may be called once Done is closed.
+// Err returns what Run does. It may be called once Done is closed.
 func (c *Conn) Err() error { return c.err }
 
 // Read gives imapserver the next command, or the next part of an APPEND's
-// message.
+// message. It waits for the client with as little on the stack as can be.
 func (c *Conn) Read(p []byte) (int, error) {
 	c.scratch = p
-	defer func() { c.scratch = nil }()
 	for c.cmd.len() == 0 {
-		var n int
-		var err error
-		switch {
-		case c.message != nil:
-			n, err = c.readMessage(p)
-		case c.over:
-			c.in.release()
-			return 0, io.EOF
-		default:
-			err = c.next()
+		if c.quiet() {
+			c.took(c.readClient(p))
 		}
-		if n > 0 || err == errBroken {
+		if n, err := c.step(p); n > 0 || err != nil {
 			return n, err
-		}
-		if err != nil {
-			c.finish(err)
 		}
 	}
 	n := copy(p, c.cmd.bytes())
 	c.cmd.take(n)
+	c.scratch = nil
 	return n, nil
+}
+
+// step deals with one command or the next octets of a message; it returns those.
+func (c *Conn) step(p []byte) (n int, err error) {
+	switch {
+	case c.message != nil:
+		n, err = c.readMessage(p)
+	case c.over:
+		c.in.release()
+		return 0, io.EOF
+	default:
+		err = c.next()
+	}
+	if err != nil && err != errBroken {
+		c.finish(err)
+		err = nil
+	}
+	return n, err
 }
 
 // finish ends the conversation because of err. An IDLE is ended first, since
@@ -148,42 +163,15 @@ func (c *Conn) finish(err error) {
 	if err := c.out.flush(); err != nil && c.err == nil {
 		c.err = err
 	}
-	if c.idle != nil {
-		c.idle = nil
+	if c.idle == nil {
+		return
+	}
+	passed := c.idle.stop == nil
+	c.stopIdle()
+	if passed {
 		c.out.setPrompt(false)
 		c.cmd.append([]byte("DONE\r\n"))
 	}
-}
-
-// errEnding says that ctx is over.
-var errEnding = errors.New("guard: context ended")
-
-// fill reads more from the client into in.
-func (c *Conn) fill() error {
-	n, err := c.receive(c.scratch)
-	c.in.append(c.scratch[:n])
-	return err
-}
-
-// receive reads from the client: some bytes, or an error. What imapserver has
-// said goes out first.
-func (c *Conn) receive(p []byte) (int, error) {
-	if err := c.out.flush(); err != nil {
-		return 0, err
-	}
-	if c.ctx.Err() != nil {
-		return 0, errEnding
-	}
-	n, err := c.client.Read(p)
-	switch {
-	case n > 0:
-		return n, nil
-	case c.ctx.Err() != nil:
-		return 0, errEnding
-	case err == nil:
-		return 0, io.ErrNoProgress
-	}
-	return 0, err
 }
 
 // Write takes imapserver's responses to the client. They are gathered until

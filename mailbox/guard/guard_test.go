@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,6 +52,44 @@ func (l listener) Accept() (net.Conn, error) {
 func (l listener) Close() error   { close(l); return nil }
 func (l listener) Addr() net.Addr { return &net.TCPAddr{} }
 
+// waker is an Options.Idle.
+type waker struct {
+	mu    sync.Mutex
+	wakes map[int]func()
+	n     int
+}
+
+func (w *waker) idle(wake func()) (stop func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.wakes == nil {
+		w.wakes = map[int]func(){}
+	}
+	w.n++
+	n := w.n
+	w.wakes[n] = wake
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.wakes, n)
+	}
+}
+
+func (w *waker) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, wake := range w.wakes {
+		wake()
+	}
+}
+
+// idlers is how many IDLEs have begun and not been stopped.
+func (w *waker) idlers() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.wakes)
+}
+
 func serve(t testing.TB, ctx context.Context, o guard.Options) *served {
 	t.Helper()
 	if o.Capabilities == "" {
@@ -76,14 +115,15 @@ func serve(t testing.TB, ctx context.Context, o guard.Options) *served {
 	go srv.Serve(ln)
 	g := guard.New(ctx, server, o)
 	ln <- g
-	go func() { // as mux does
-		<-g.Done()
-		server.Close()
+	ran := make(chan error, 1)
+	go func() {
+		ran <- g.Run()
+		server.Close() // as mux does
 	}()
 	t.Cleanup(func() {
 		client.Close()
 		select {
-		case <-g.Done():
+		case <-ran:
 		case <-time.After(5 * time.Second):
 			t.Error("imapserver goes on without its client")
 		}
@@ -238,9 +278,13 @@ func TestCommands(t *testing.T) {
 			if len(tt.send) > 10000 {
 				return
 			}
-			s := serve(t, t.Context(), guard.Options{ID: []string{"name", "Test", `v"`, "1"}})
+			var w waker
+			s := serve(t, t.Context(), guard.Options{ID: []string{"name", "Test", `v"`, "1"}, Idle: w.idle})
 			s.Conn = trickle{s.Conn}
 			talk(t, s, tt.send, tt.want...)
+			if n := w.idlers(); n != 0 {
+				t.Errorf("%d IDLEs were not stopped", n)
+			}
 		})
 	}
 }

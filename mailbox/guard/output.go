@@ -24,13 +24,15 @@ type output struct {
 	mid     bool  // inside a response
 	skip    bool  // which is not sent
 	plain   bool  // and cannot hold literals
+	tagged  bool  // and ends a command
 	octets  int64 // of a literal in it, still to come
 	tail    tail  // of its present line
 
 	plus     bool   // the last response was a continuation request
 	hidePlus bool   // the client does not wait for one
 	prompt   bool   // send every response at once: nobody else will
-	instead  string // replaces the next tagged response
+	hide     bool   // the next tagged response is not for the client
+	instead  string // but this line
 	bad      int    // bad commands so far
 
 	farewell string // the text of a BYE to be sent after the response under way
@@ -69,7 +71,7 @@ func (o *output) write(p []byte) (int, error) {
 
 // begin looks at the first bytes of a response.
 func (o *output) begin(p []byte) {
-	o.mid, o.skip, o.plain = true, false, true
+	o.mid, o.skip, o.plain, o.tagged = true, false, true, false
 	first, rest, _ := bytes.Cut(p, []byte(" "))
 	second, _, _ := bytes.Cut(rest, []byte(" "))
 	switch {
@@ -82,11 +84,9 @@ func (o *output) begin(p []byte) {
 		o.skip = o.hidePlus
 		return
 	case string(first) != "*":
+		o.tagged, o.skip = true, o.hide
 		if string(second) == "BAD" {
 			o.bad++
-		}
-		if o.instead != "" {
-			o.skip = true
 		}
 		return
 	}
@@ -125,10 +125,12 @@ func (o *output) advance(p []byte) int {
 
 // completed does what waited for the end of a response.
 func (o *output) completed() {
-	if o.skip && o.instead != "" {
-		o.send([]byte(o.instead + "\r\n"))
-		o.instead = ""
-		o.bad++
+	if o.tagged {
+		if o.instead != "" {
+			o.send([]byte(o.instead + "\r\n"))
+			o.bad++
+		}
+		o.hide, o.instead = false, ""
 	}
 	if o.ctx.Err() != nil {
 		o.sayBye(context.Cause(o.ctx).Error())
@@ -215,11 +217,12 @@ func (o *output) setPrompt(on bool) {
 	o.push()
 }
 
-// replaceTagged puts line in place of the next tagged response.
-func (o *output) replaceTagged(line string) {
+// hideTagged puts line, which is a BAD one or empty, in place of the next tagged
+// response.
+func (o *output) hideTagged(line string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.instead = line
+	o.hide, o.instead = true, line
 }
 
 func (o *output) countBad() {
