@@ -33,8 +33,9 @@ type DB struct {
 	writer  chan struct{} // holds one element while an update runs
 	closing chan struct{} // closed when Close begins
 
-	mu     sync.RWMutex // guards closed, and users against growing once it is set
-	closed bool
+	mu     sync.RWMutex   // guards latest and closed, and users against growing once closed
+	latest *snapshot      // of the last commit
+	closed bool           // Close has begun
 	users  sync.WaitGroup // operations that are using badger
 }
 
@@ -79,6 +80,7 @@ func openIn(h *home, log zerolog.Logger) (*DB, error) {
 		err = h.seal()
 	}
 	if err != nil {
+		db.latest.drop()
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", h.dir, err), db.badger.Close())
 	}
 	return db, nil
@@ -95,6 +97,7 @@ func open(o badger.Options, log zerolog.Logger) (*DB, error) {
 		metrics: newMetrics(),
 		writer:  make(chan struct{}, 1),
 		closing: make(chan struct{}),
+		latest:  newSnapshot(b),
 	}, nil
 }
 
@@ -126,19 +129,6 @@ func firstLine(err error) error {
 	return errors.New(line)
 }
 
-// enter counts the caller among the users of badger until leave.
-func (db *DB) enter() error {
-	db.mu.RLock()
-	defer db.mu.RUnlock()
-	if db.closed {
-		return store.ErrClosed
-	}
-	db.users.Add(1)
-	return nil
-}
-
-func (db *DB) leave() { db.users.Done() }
-
 // Run compacts what Badger does not compact by itself, until ctx ends.
 func (db *DB) Run(ctx context.Context) error {
 	tick := time.NewTicker(gcEvery)
@@ -159,11 +149,15 @@ const gcEvery = 10 * time.Minute
 
 // collect rewrites one value log file if half of it is garbage.
 func (db *DB) collect() {
-	if db.home == nil || db.enter() != nil {
+	if db.home == nil {
 		return
 	}
-	defer db.leave()
-	err := db.badger.RunValueLogGC(0.5)
+	s, err := db.acquire() // keeps the database open
+	if err != nil {
+		return
+	}
+	defer db.release(s)
+	err = db.badger.RunValueLogGC(0.5)
 	if err != nil && !errors.Is(err, badger.ErrNoRewrite) && !errors.Is(err, badger.ErrRejected) {
 		db.log.Warn().Err(firstLine(err)).Msg("value log collection failed")
 	}
@@ -180,6 +174,7 @@ func (db *DB) Close() error {
 	db.mu.Unlock()
 	close(db.closing)
 	db.users.Wait()
+	db.latest.drop()
 	var err error
 	if e := db.badger.Close(); e != nil {
 		err = fmt.Errorf("close the store: %w", firstLine(e))

@@ -69,14 +69,11 @@ func (h *home) lock() error {
 // check looks at the files before Badger does. Badger would take a directory
 // without a manifest for a new one, and delete its tables.
 func (h *home) check() error {
-	if err := h.room(); err != nil {
+	if err := h.room(); err != nil || !h.sealed {
 		return err
 	}
-	if !h.sealed {
-		return nil
-	}
-	if _, err := os.Stat(filepath.Join(h.dir, "MANIFEST")); err != nil {
-		return fmt.Errorf("store in %s: %w: %w", h.dir, ErrCorrupt, err)
+	if err := verify(h.dir); err != nil {
+		return fmt.Errorf("store in %s: %w", h.dir, err)
 	}
 	return nil
 }

@@ -9,8 +9,8 @@ import (
 // metrics are the store's own. The observers are looked up once: a Get takes
 // a few microseconds.
 type metrics struct {
-	latency           *prometheus.HistogramVec
-	get, scan, update prometheus.Observer
+	latency                    *prometheus.HistogramVec
+	get, scan, update, restore prometheus.Observer
 }
 
 func newMetrics() *metrics {
@@ -24,6 +24,7 @@ func newMetrics() *metrics {
 		get:     v.WithLabelValues("get"),
 		scan:    v.WithLabelValues("scan"),
 		update:  v.WithLabelValues("update"),
+		restore: v.WithLabelValues("restore"),
 	}
 }
 

@@ -18,31 +18,31 @@ func (db *DB) Get(ctx context.Context, key string) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := db.enter(); err != nil {
+	s, err := db.acquire()
+	if err != nil {
 		return nil, err
 	}
-	defer db.leave()
-	t := db.badger.NewTransaction(false)
-	defer t.Discard()
-	return get(t, key)
+	defer db.release(s)
+	if store.Validate(key, nil) != nil {
+		return nil, store.ErrNotFound
+	}
+	return get(s.txn, key)
 }
 
 // Scan implements store.Reader.
 func (db *DB) Scan(ctx context.Context, prefix string) iter.Seq2[store.Item, error] {
 	return func(yield func(store.Item, error) bool) {
 		defer since(db.metrics.scan, time.Now())
-		if err := db.enter(); err != nil {
+		s, err := db.acquire()
+		if err == nil {
+			defer db.release(s)
+			err = ctx.Err()
+		}
+		if err != nil {
 			yield(store.Item{}, err)
 			return
 		}
-		defer db.leave()
-		t := db.badger.NewTransaction(false)
-		defer t.Discard()
-		if err := ctx.Err(); err != nil {
-			yield(store.Item{}, err)
-			return
-		}
-		for item, err := range scan(t, prefix) {
+		for item, err := range scan(s.txn, prefix) {
 			if err == nil {
 				err = db.alive(ctx)
 			}
@@ -59,9 +59,6 @@ func (db *DB) Scan(ctx context.Context, prefix string) iter.Seq2[store.Item, err
 
 // get returns a copy of the value under key in t's snapshot.
 func get(t *badger.Txn, key string) ([]byte, error) {
-	if key == "" {
-		return nil, store.ErrNotFound
-	}
 	item, err := t.Get([]byte(key))
 	if errors.Is(err, badger.ErrKeyNotFound) {
 		return nil, store.ErrNotFound

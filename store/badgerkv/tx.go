@@ -33,17 +33,18 @@ var errEnded = errors.New("store: transaction used after its end")
 // Update implements store.KV.
 func (db *DB) Update(ctx context.Context, fn func(store.Tx) error) error {
 	defer since(db.metrics.update, time.Now())
-	if err := db.enter(); err != nil {
-		return err
-	}
-	defer db.leave()
-	release, err := db.write(ctx)
+	unlock, err := db.write(ctx)
 	if err != nil {
 		return err
 	}
-	defer release()
-	t := &tx{read: db.badger.NewTransaction(false), writes: make(map[string]store.Item)}
-	defer t.end()
+	defer unlock()
+	s, err := db.acquire()
+	if err != nil {
+		return err
+	}
+	defer db.release(s)
+	t := &tx{read: s.txn, writes: make(map[string]store.Item)}
+	defer func() { t.ended = true }()
 	if err := fn(t); err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func (db *DB) Update(ctx context.Context, fn func(store.Tx) error) error {
 }
 
 // write waits for the right to write.
-func (db *DB) write(ctx context.Context) (release func(), err error) {
+func (db *DB) write(ctx context.Context) (unlock func(), err error) {
 	if err := db.alive(ctx); err != nil {
 		return nil, err
 	}
@@ -99,6 +100,7 @@ func (db *DB) commit(t *tx) error {
 	if err := db.apply(changes, count); err != nil {
 		return err
 	}
+	db.advance()
 	db.hub.publish(changes)
 	return nil
 }
@@ -133,24 +135,29 @@ func (db *DB) apply(changes []store.Item, count uint64) error {
 
 // begin makes an empty database a store with no records.
 func (db *DB) begin() error {
-	t := &tx{read: db.badger.NewTransaction(false)}
-	defer t.end()
+	t := &tx{read: db.latest.txn}
 	if _, err := t.count(); err == nil {
 		return db.recount() // only the seal was lost
 	}
 	for range scan(t.read, "") {
 		return fmt.Errorf("%w: there are records, but not their number", ErrCorrupt)
 	}
-	return db.apply(nil, 0)
+	if err := db.apply(nil, 0); err != nil {
+		return err
+	}
+	db.advance()
+	return nil
 }
 
 // recount compares the records that are there with their recorded number.
 func (db *DB) recount() error {
-	t := &tx{read: db.badger.NewTransaction(false)}
-	defer t.end()
+	t := &tx{read: db.latest.txn}
 	want, err := t.count()
 	if err != nil {
 		return err
+	}
+	if _, err := get(t.read, restoringKey); !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("%w: a restore was broken off; empty the directory and restore again", ErrCorrupt)
 	}
 	it := t.read.NewIterator(badger.IteratorOptions{})
 	defer it.Close()
@@ -173,11 +180,6 @@ func (t *tx) count() (uint64, error) {
 	return binary.BigEndian.Uint64(v), nil
 }
 
-func (t *tx) end() {
-	t.ended = true
-	t.read.Discard()
-}
-
 // Get implements store.Reader.
 func (t *tx) Get(ctx context.Context, key string) ([]byte, error) {
 	if t.ended {
@@ -191,6 +193,9 @@ func (t *tx) Get(ctx context.Context, key string) ([]byte, error) {
 			return nil, store.ErrNotFound
 		}
 		return bytes.Clone(w.Value), nil
+	}
+	if store.Validate(key, nil) != nil {
+		return nil, store.ErrNotFound
 	}
 	return get(t.read, key)
 }
