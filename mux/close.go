@@ -15,12 +15,13 @@ func (c *Conn) end(cause error) {
 	c.cancel(cause)
 	t := &c.srv.table
 	t.mu.Lock()
-	handled := c.handled
-	if handled && cause != ErrDraining && c.grace == nil {
+	handled, closing := c.handled, c.closing
+	if handled && !closing && cause != ErrDraining && c.grace == nil {
 		c.grace = time.AfterFunc(c.srv.config.Grace, c.wire.abort)
 	}
 	t.mu.Unlock()
 	switch {
+	case closing:
 	case !handled:
 		c.wire.abort()
 	case cause != ErrDraining:
@@ -30,11 +31,14 @@ func (c *Conn) end(cause error) {
 
 // finish closes the connection, logs it and forgets it.
 func (c *Conn) finish() {
+	c.startClosing()
 	c.sayClose()
 	c.Conn.Close()
 	c.log()
 	c.cancel(nil)
-	c.stopTimers()
+	if c.large {
+		c.srv.large.Add(-1)
+	}
 	c.srv.table.leave(c)
 }
 
@@ -55,18 +59,16 @@ func (c *Conn) sayClose() {
 	}
 }
 
-func (c *Conn) stopTimers() {
+// startClosing makes sure that nothing cuts the last words short.
+func (c *Conn) startClosing() {
 	t := &c.srv.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	c.closing = true
 	for _, timer := range []*time.Timer{c.grace, c.expiry} {
 		if timer != nil {
 			timer.Stop()
 		}
-	}
-	c.handled = false // nobody is left to say goodbye
-	if c.large {
-		c.srv.large.Add(-1)
 	}
 }
 

@@ -44,7 +44,8 @@ type Conn struct {
 	// What follows is guarded by srv.table.mu, as are changes of Protocol,
 	// ServerName, Remote and Local, which the table shows to others.
 	busy     bool    // over a limit: it hears so, and goes
-	handled  bool    // a handler has it
+	handled  bool    // a handler has it, or had
+	closing  bool    // the handler is done, and what is left ends by itself
 	pooled   int     // index in the table's pool, or negative
 	source   *source // nil: not known (yet)
 	identity Identity
@@ -125,19 +126,20 @@ func (c *Conn) SetIdentity(id Identity) error {
 	c.srv.crowdOut(victim)
 	c.wire.setLimit(0)
 	c.srv.metrics.login(id.Mechanism, "ok")
-	if !id.Expires.IsZero() {
-		c.expireAt(id.Expires)
-	}
+	c.expireAt(id.Expires)
 	return context.Cause(c.ctx)
 }
 
-// expireAt ends the connection at a time of the wall clock.
+// expireAt ends the connection at a time of the wall clock; zero: never.
 func (c *Conn) expireAt(at time.Time) {
 	t := &c.srv.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if c.expiry != nil {
 		c.expiry.Stop()
+	}
+	if c.closing || at.IsZero() {
+		return
 	}
 	c.expiry = time.AfterFunc(max(0, time.Until(at)), func() {
 		if time.Now().Before(at) { // the wall clock was set back

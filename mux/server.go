@@ -103,7 +103,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	for _, c := range s.table.all() {
-		c.SetReason("shutdown took too long")
 		c.wire.abort()
 	}
 	<-done
