@@ -87,6 +87,7 @@ func (g *guard) next() error {
 		return io.EOF
 	case phaseMessage:
 		if err := g.body.finish(); err != nil {
+			g.hangUp(replyTooBig, "message too big") // unless the client is gone
 			return err
 		}
 		g.swallow = errors.Is(g.body.err, errAborted)

@@ -48,6 +48,7 @@ var (
 	errTooMany      = smtpError(421, 4, 7, 0, "Too many failed logins")
 	errAuthLater    = smtpError(454, 4, 7, 0, "Temporary authentication failure")
 	errConns        = smtpError(421, 4, 7, 0, "Too many connections")
+	errRevoked      = smtpError(421, 4, 7, 0, "Access revoked")
 	errLater        = smtpError(451, 4, 3, 0, "Try again later")
 	errSenderSyntax = smtpError(553, 5, 1, 7, "Bad sender address syntax")
 	errRcptSyntax   = smtpError(553, 5, 1, 3, "Bad recipient address syntax")
@@ -86,6 +87,8 @@ func goodbyeReply(cause error) string {
 		return "421 4.3.2 Shutting down\r\n"
 	case errors.Is(cause, mux.ErrRevoked):
 		return "421 4.7.0 Access revoked\r\n"
+	case errors.Is(cause, mux.ErrCrowded):
+		return replyBusy
 	case errors.Is(cause, mux.ErrEvicted):
 		return "421 4.3.2 Closed by the administrator\r\n"
 	case errors.Is(cause, mux.ErrTimeout), errors.Is(cause, context.DeadlineExceeded):

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"unicode"
@@ -59,15 +60,18 @@ func (s *session) greeted() error {
 	if s.conn.KeyErr != nil {
 		s.log().Info().Err(s.conn.KeyErr).Msg("client key refused")
 	}
-	if s.conn.Key.IsZero() {
+	return s.enterByKey()
+}
+
+// enterByKey logs in whoever showed a key that is known, unless AUTH is wanted
+// of everybody. A key that is not known is no error: there may be a password.
+func (s *session) enterByKey() error {
+	if s.h.RequireAuth || s.conn.Key.IsZero() {
 		return nil
 	}
 	login, err := s.auth.Key(s.ctx)
 	if err != nil {
 		s.log().Info().Stringer("key", s.conn.Key).Err(err).Msg("client key not used")
-		return nil // a password can still be
-	}
-	if s.h.RequireAuth {
 		return nil
 	}
 	return s.enter(login)
@@ -85,6 +89,10 @@ func (s *session) enter(login *accounts.Login) error {
 	if err != nil {
 		s.log().Info().Err(err).Msg("login refused")
 		return errConns
+	}
+	// A revocation between login and SetIdentity did not find the connection.
+	if err := s.h.Accounts.Check(s.ctx, login); err != nil {
+		return errRevoked
 	}
 	s.dropUpstream()
 	s.login = login
@@ -143,16 +151,8 @@ func (s *session) authFailed(mechanism string, err error) error {
 // (RFC 8098 section 3), and the message's From field is still checked.
 func (s *session) Mail(from string, o *gosmtp.MailOptions) error {
 	s.endMessage()
-	if s.login == nil {
-		return errNotLoggedIn
-	}
-	if err := s.h.Accounts.Check(s.ctx, s.login); err != nil {
-		if _, refused := isRefused(err); !refused {
-			return errLater
-		}
-		s.login = nil
-		s.dropUpstream()
-		return errNotLoggedIn
+	if err := s.check(); err != nil {
+		return err
 	}
 	address, err := s.checkSender(from, o.UTF8)
 	if err != nil {
@@ -168,6 +168,25 @@ func (s *session) Mail(from string, o *gosmtp.MailOptions) error {
 	s.utf8 = o.UTF8
 	if s.sender = address; address == "" {
 		s.sender = s.login.Address
+	}
+	return nil
+}
+
+// check returns an error unless somebody is logged in, still.
+func (s *session) check() error {
+	if s.login == nil {
+		if err := s.enterByKey(); err != nil {
+			return err
+		}
+	} else if err := s.h.Accounts.Check(s.ctx, s.login); err != nil {
+		if _, refused := isRefused(err); !refused {
+			return errLater
+		}
+		s.login = nil
+		s.dropUpstream()
+	}
+	if s.login == nil {
+		return errNotLoggedIn
 	}
 	return nil
 }
@@ -217,6 +236,7 @@ func (s *session) Data(io.Reader) error {
 	if in.err != nil { // else the backend's words for it would be shown
 		err = in.err
 	}
+	s.log().Debug().Int64("octets", in.n).AnErr("refused", err).Msg("message")
 	s.endMessage()
 	return shown(err)
 }
@@ -250,3 +270,10 @@ func (s *session) Reset() {
 func (s *session) Logout() error { return nil }
 
 func (s *session) close() { s.dropUpstream() }
+
+// isRefused reports whether err is the door's answer to wrong credentials, and
+// not a failure of the door.
+func isRefused(err error) (*accounts.RefusedError, bool) {
+	var refused *accounts.RefusedError
+	return refused, errors.As(err, &refused)
+}

@@ -20,7 +20,7 @@ import (
 )
 
 // FromPolicy says what becomes of a message whose From or Sender field has an
-// address that is not the account's.
+// address that is not the account's. Resent fields are not looked at.
 type FromPolicy string
 
 const (
@@ -181,10 +181,3 @@ func (l errorLog) Printf(format string, v ...any) {
 }
 
 func (l errorLog) Println(v ...any) { l.Printf("%s", fmt.Sprintln(v...)) }
-
-// isRefused reports whether err is the door's answer to wrong credentials, and
-// not a failure of the door.
-func isRefused(err error) (*accounts.RefusedError, bool) {
-	var refused *accounts.RefusedError
-	return refused, errors.As(err, &refused)
-}

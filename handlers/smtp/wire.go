@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -27,7 +28,7 @@ var (
 // connection's context ends. One goroutine uses it; goodbye runs on another.
 type wire struct {
 	ctx     context.Context
-	conn    *mux.Conn
+	conn    link
 	maxLine int
 	in      *bufio.Reader
 	out     []byte // replies that wait for the next read
@@ -39,7 +40,13 @@ type wire struct {
 	reason  string     // why it is over, for the log
 }
 
-func newWire(ctx context.Context, conn *mux.Conn, maxLine int) *wire {
+// link is what a wire needs of a *mux.Conn.
+type link interface {
+	net.Conn
+	OwesData(bool)
+}
+
+func newWire(ctx context.Context, conn link, maxLine int) *wire {
 	w := &wire{ctx: ctx, conn: conn, maxLine: maxLine}
 	w.in = bufio.NewReader(source{w})
 	return w

@@ -1,0 +1,111 @@
+package smtp
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	gosmtp "github.com/emersion/go-smtp"
+)
+
+// pipe is a link whose client says what it has to say and closes.
+type pipe struct {
+	net.Conn // nil: nothing else is called
+	in       io.Reader
+	out      bytes.Buffer
+}
+
+func (p *pipe) Read(b []byte) (int, error)  { return p.in.Read(b) }
+func (p *pipe) Write(b []byte) (int, error) { return p.out.Write(b) }
+func (p *pipe) OwesData(bool)               {}
+func (p *pipe) LocalAddr() net.Addr         { return &net.TCPAddr{} }
+func (p *pipe) RemoteAddr() net.Addr        { return &net.TCPAddr{} }
+
+// taker is a Session for anybody that takes everything.
+type taker struct {
+	guard    *guard
+	messages []string
+}
+
+func (t *taker) Reset()                                          {}
+func (t *taker) Logout() error                                   { return nil }
+func (t *taker) Mail(string, *gosmtp.MailOptions) error          { return nil }
+func (t *taker) Rcpt(string, *gosmtp.RcptOptions) error          { return nil }
+func (t *taker) NewSession(*gosmtp.Conn) (gosmtp.Session, error) { return t, nil }
+
+func (t *taker) Data(io.Reader) error {
+	text, err := io.ReadAll(t.guard.body)
+	if err != nil {
+		return shown(err)
+	}
+	t.messages = append(t.messages, string(text))
+	return nil
+}
+
+// talk runs go-smtp behind a guard.
+func talk(t *testing.T, in io.Reader) (replies string, messages []string) {
+	p := &pipe{in: in}
+	g := &guard{
+		wire:     newWire(context.Background(), p, 200),
+		hostname: "localhost",
+		limit:    1000,
+		loggedIn: func() bool { return true },
+		panicked: func(v any, stack []byte) { t.Errorf("panic: %v\n%s", v, stack) },
+		closed:   make(chan struct{}),
+	}
+	session := &taker{guard: g}
+	server := gosmtp.NewServer(session)
+	server.MaxLineLength, server.EnableSMTPUTF8 = 0, true
+	server.Serve(&single{conn: g})
+	server.Shutdown(context.Background())
+	return p.out.String(), session.messages
+}
+
+var replyLine = regexp.MustCompile(`^[2-5][0-9][0-9][ -][^\r\n\x00]*$`)
+
+// Whatever a client sends and however it is cut up: the replies are the same
+// and well formed, and no message has what no line may have.
+func FuzzGuard(f *testing.F) {
+	const begin = "EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"
+	for _, s := range []string{
+		"NOOP\r\nQUIT\r\n", "NOOP\n", "GET / HTTP/1.1\r\n", "AUTH PLAIN\r\n*\r\n",
+		begin + "DATA\r\n.\r\nNOOP\r\n", begin + "DATA\r\na\n.\r\nb\r\n..c\r\n.\r\nQUIT\r\n",
+		begin + "BDAT 2\r\nabBDAT 3 LAST\r\n\r\n.RSET\r\n", begin + "BDAT 3\r\nabcRSET\r\nBDAT 5\r\nNOOP\n",
+		begin + "BDAT 2000\r\n" + strings.Repeat("a", 2000) + "NOOP\r\n", begin + "BDAT 1\r\n\nBDAT 1 LAST\r\nxQUIT\r\n",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		replies, messages := talk(t, bytes.NewReader(in))
+		for line := range strings.SplitSeq(strings.TrimSuffix(replies, "\r\n"), "\r\n") {
+			if !replyLine.MatchString(line) {
+				t.Errorf("%q: reply %q", in, line)
+			}
+		}
+		for _, m := range messages {
+			if m != "" && !strings.HasSuffix(m, "\r\n") || strings.ContainsAny(strings.ReplaceAll(m, "\r\n", ""), "\r\n\x00") {
+				t.Errorf("%q: message %q", in, m)
+			}
+		}
+		bytewise, again := talk(t, iotest.OneByteReader(bytes.NewReader(in)))
+		if bytewise != replies || strings.Join(again, "|") != strings.Join(messages, "|") {
+			t.Errorf("%q: %q and %q, byte by byte %q and %q", in, replies, messages, bytewise, again)
+		}
+	})
+}
+
+func TestGuardTellsCommandsFromContent(t *testing.T) {
+	replies, messages := talk(t, strings.NewReader("EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"+
+		"BDAT 6\r\nQUIT\r\nBDAT 7 LAST\r\nRSET\r\n.NOOP\r\n"))
+	if len(messages) != 1 || messages[0] != "QUIT\r\nRSET\r\n.\r\n" {
+		t.Errorf("got %q", messages)
+	}
+	if !strings.HasSuffix(replies, "\r\n250 2.0.0 Continue\r\n250 2.0.0 OK: queued\r\n250 2.0.0 OK\r\n") {
+		t.Errorf("got %q", replies)
+	}
+}
