@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -108,15 +109,20 @@ func (s *Server) newServer(c *mux.Conn, life *lifetime) *http.Server {
 			WriteByteTimeout:              30 * time.Second,
 		},
 		// net/http's notes on what peers do; panics are front's.
-		ErrorLog: log.New(noise{s.Log.With().Uint64("conn", c.ID).Logger()}, "", 0),
+		ErrorLog: log.New(noise{s.Log, c}, "", 0),
 	}
 }
 
-// noise logs what net/http notes about peers, where it rarely is of interest.
-type noise struct{ log zerolog.Logger }
+// noise logs what net/http notes about peers, where it rarely is of interest,
+// and without their addresses, which may be private.
+type noise struct {
+	log  zerolog.Logger
+	conn *mux.Conn
+}
 
 func (n noise) Write(p []byte) (int, error) {
-	n.log.Debug().Msg(string(p))
+	text := strings.ReplaceAll(strings.TrimSpace(string(p)), n.conn.Remote.String(), "client")
+	n.log.Debug().Uint64("conn", n.conn.ID).Msg(text)
 	return len(p), nil
 }
 
