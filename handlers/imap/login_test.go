@@ -263,10 +263,11 @@ func TestTooManyConnections(t *testing.T) {
 	first := g.dial(g.key(alice))
 	first.want("* PREAUTH")
 	second := g.greeted()
-	second.send("a LOGIN " + alice + " " + quoted(password) + "\r\n")
-	if got := second.line(); got != "a NO [LIMIT] Too many connections of this account" && !strings.HasPrefix(got, "a"+loggedIn) {
-		t.Errorf("got %q", got)
-	}
+	second.talk("a LOGIN "+alice+" "+quoted(password)+"\r\n", "a NO [LIMIT] Too many connections of this account")
+	second.talk("b LOGIN "+bob+" "+quoted(password)+"\r\n", "b"+loggedIn)
+	g.dial(g.key(alice)).want("* BYE [LIMIT] Too many connections of this account", "EOF")
+	first.wantUser(alice)
+	g.stop()
 	if n := g.backend.leaked(); n != 0 {
 		t.Errorf("%d sessions neither served nor closed", n)
 	}

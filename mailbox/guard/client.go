@@ -3,6 +3,7 @@ package guard
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"time"
 )
@@ -10,8 +11,8 @@ import (
 // errEnding says that ctx is over.
 var errEnding = errors.New("guard: context ended")
 
-// Run reads from client, on the caller's goroutine, until imapserver has closed
-// the Conn, the last thing it does with it. It returns the error that the
+// Run reads from client, on the caller's goroutine, until the Conn is closed,
+// which is the last thing that imapserver does with it. It returns the error that the
 // connection below ended with, or nil when the conversation ended otherwise.
 //
 // Without it, imapserver's goroutine reads. But a goroutine that has executed
@@ -27,7 +28,7 @@ func (c *Conn) Run() error {
 			n, err := c.client.Read(b)
 			p.got <- received{n, err}
 		case <-c.closed:
-			return c.err
+			return c.Err()
 		}
 	}
 }
@@ -49,9 +50,13 @@ func (c *Conn) readClient(b []byte) (int, error) {
 	if p == nil {
 		return c.client.Read(b)
 	}
-	p.want <- b
-	r := <-p.got
-	return r.n, r.err
+	select {
+	case p.want <- b:
+		r := <-p.got
+		return r.n, r.err
+	case <-c.closed:
+		return 0, net.ErrClosed
+	}
 }
 
 // quiet reports whether there is nothing to do until the client says
@@ -69,6 +74,8 @@ func (c *Conn) took(n int, err error) {
 	case n > 0:
 		c.in.append(c.scratch[:n])
 	case c.ctx.Err() != nil:
+	case c.closing.Load():
+		c.readErr = net.ErrClosed
 	case err == nil:
 		c.readErr = io.ErrNoProgress
 	case errors.Is(err, os.ErrDeadlineExceeded): // somebody has called wake

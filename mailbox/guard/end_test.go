@@ -66,6 +66,19 @@ func TestContextEnds(t *testing.T) {
 	}
 }
 
+// imapserver may be closed as a whole.
+func TestServerCloses(t *testing.T) {
+	for _, text := range []string{"a NOOP\r\n", "a NOOP\r\nb IDLE\r\n", "a NOOP\r\nb SEL"} {
+		for _, o := range []guard.Options{{}, {Idle: new(waker).idle}} {
+			s := serve(t, t.Context(), o)
+			s.send(text)
+			s.until("a OK")
+			s.server.Close()
+			s.until("EOF")
+		}
+	}
+}
+
 // A BYE does not tear a response that the client is slow to take.
 func TestContextEndsInResponse(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -230,5 +243,38 @@ func TestIdleSize(t *testing.T) {
 	}
 	for _, c := range conns {
 		c.Close()
+	}
+}
+
+// Commands that are as deep or as wide as they can be are answered in time.
+func TestBombs(t *testing.T) {
+	descending := make([]string, 0, 9000)
+	for n := 18000; n > 0; n -= 2 {
+		descending = append(descending, fmt.Sprint(n))
+	}
+	set := strings.Join(descending, ",")
+	for name, text := range map[string]string{
+		"NOT":          "SEARCH " + strings.Repeat("NOT ", 12000) + "ALL",
+		"OR":           "SEARCH " + strings.Repeat("OR ALL ", 6900) + "ALL",
+		"OR left":      "SEARCH " + strings.Repeat("OR ", 9000) + strings.Repeat("1 ", 9000) + "1",
+		"AND":          "SEARCH " + strings.Repeat("ALL ", 12000) + "ALL",
+		"lists":        "SEARCH " + strings.Repeat("(", 64) + "ALL" + strings.Repeat(")", 64),
+		"set":          "FETCH " + set + " FLAGS",
+		"sets":         "SEARCH " + strings.ReplaceAll(set, ",", " "),
+		"FETCH":        "FETCH 1:* (" + strings.Repeat("BODY.PEEK[] ", 3500) + "FLAGS)",
+		"section":      "FETCH 1 BODY[" + strings.Repeat("1.", 20000) + "1]",
+		"LIST":         "LIST \"\" " + strings.Repeat("*", 40),
+		"LIST RETURN":  "LIST (" + strings.Repeat("SUBSCRIBED ", 4000) + "REMOTE) \"\" *",
+		"STATUS items": "STATUS INBOX (" + strings.Repeat("UIDNEXT ", 5000) + "UIDNEXT)",
+		"flags":        "STORE 1 +FLAGS (" + strings.Repeat("x ", 20000) + "x)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, t.Context(), guard.Options{})
+			s.send("a SELECT INBOX\r\nb " + text + "\r\n")
+			s.until("a OK")
+			s.until("b ")
+			s.send("c NOOP\r\n")
+			s.until("c OK")
+		})
 	}
 }

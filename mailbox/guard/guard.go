@@ -54,7 +54,9 @@ const (
 	maxSkipped = 64 << 10 // octets of refused literals of one command that are read and dropped
 )
 
-// Conn is the net.Conn to give to imapserver, which must greet it with PREAUTH.
+// Conn is the net.Conn to give to imapserver, which must greet it with PREAUTH,
+// and whose sessions must return no errors but *imap.Error: what imapserver
+// takes for a bug of its own is told to the client as one of the client's.
 // Its deadlines are no-ops: the connection below has its own, rolling ones.
 //
 // Between commands, and in IDLE, a Conn holds no buffer.
@@ -64,7 +66,9 @@ type Conn struct {
 	ctx    context.Context
 	unhook func() bool   // stops watching ctx
 	hooked chan struct{} // closed when what watches ctx is done
-	closed chan struct{}
+
+	closing atomic.Bool
+	closed  chan struct{}
 
 	// The reading side belongs to imapserver's goroutine.
 	in      buffer   // what the client sent and nobody took yet
@@ -75,7 +79,6 @@ type Conn struct {
 	idle    *idle    // the IDLE under way
 	over    bool     // Read returns io.EOF from now on
 	readErr error    // what the next receive returns
-	err     error    // of the connection below
 
 	pump atomic.Pointer[pump] // nil: imapserver's goroutine reads
 
@@ -106,11 +109,11 @@ func New(ctx context.Context, client net.Conn, o Options) *Conn {
 	return c
 }
 
-// Done is closed once imapserver has closed the Conn.
+// Done is closed when the Conn is.
 func (c *Conn) Done() <-chan struct{} { return c.closed }
 
-// Err returns what Run does. It may be called once Done is closed.
-func (c *Conn) Err() error { return c.err }
+// Err returns what Run does, once Done is closed.
+func (c *Conn) Err() error { return c.out.failure() }
 
 // Read gives imapserver the next command, or the next part of an APPEND's
 // message. It waits for the client with as little on the stack as can be.
@@ -158,11 +161,9 @@ func (c *Conn) finish(err error) {
 	case errors.Is(err, errEnding):
 		c.out.bye(context.Cause(c.ctx).Error())
 	case err != io.EOF:
-		c.err = err
+		c.out.fail(err)
 	}
-	if err := c.out.flush(); err != nil && c.err == nil {
-		c.err = err
-	}
+	_ = c.out.flush()
 	if c.idle == nil {
 		return
 	}
@@ -178,20 +179,20 @@ func (c *Conn) finish(err error) {
 // imapserver asks for the next command.
 func (c *Conn) Write(p []byte) (int, error) { return c.out.write(p) }
 
-// Close ends the guard, not the connection below.
+// Close ends the guard, not the connection below. It may be called while Read
+// runs, which fails then.
 func (c *Conn) Close() error {
-	select {
-	case <-c.closed:
+	if c.closing.Swap(true) {
 		return nil
-	default:
 	}
 	err := c.out.flush()
 	if !c.unhook() {
 		<-c.hooked
 	}
-	c.in.release()
-	c.cmd.release()
 	close(c.closed)
+	if deadlineErr := c.client.SetReadDeadline(time.Unix(1, 0)); err == nil {
+		err = deadlineErr
+	}
 	return err
 }
 

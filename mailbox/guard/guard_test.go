@@ -23,11 +23,13 @@ import (
 // served is a client's end of a guarded conversation with a real imapserver.
 type served struct {
 	net.Conn
-	r     *bufio.Reader
-	user  *imapmemserver.User
-	guard *guard.Conn
-	t     testing.TB
-	sent  chan struct{} // closed when what was sent last is written
+	r    *bufio.Reader
+	user *imapmemserver.User
+
+	server *imapserver.Server
+	guard  *guard.Conn
+	t      testing.TB
+	sent   chan struct{} // closed when what was sent last is written
 }
 
 // logger takes what imapserver complains of: it must never lose its place.
@@ -129,7 +131,7 @@ func serve(t testing.TB, ctx context.Context, o guard.Options) *served {
 		}
 		srv.Close()
 	})
-	return &served{Conn: client, r: bufio.NewReader(client), user: user, guard: g, t: t}
+	return &served{Conn: client, r: bufio.NewReader(client), user: user, server: srv, guard: g, t: t}
 }
 
 // send writes without waiting for the guard to read.
@@ -246,6 +248,9 @@ func TestCommands(t *testing.T) {
 		{"open parenthesis", "a STATUS INBOX (MESSAGES\r\n", []string{"a BAD"}},
 		{"closed parenthesis", "a STATUS INBOX MESSAGES)\r\n", []string{"a BAD"}},
 		{"deep nesting", "a SEARCH " + strings.Repeat("(", 2000) + "ALL" + strings.Repeat(")", 2000) + "\r\n", []string{"a BAD"}},
+		{"malformed numbers, dates and names",
+			"a SELECT INBOX\r\nb FETCH x FLAGS\r\nc FETCH 0 FLAGS\r\nd FETCH 1,,2 FLAGS\r\ne FETCH 99999999999 FLAGS\r\nf SEARCH XYZZY\r\ng SEARCH SINCE yesterday\r\nh CREATE \"&AP\"\r\ni STATUS {1+}\r\n\x01 (UIDNEXT)\r\n",
+			[]string{"* 0 EXISTS", "* 0 RECENT", "* OK", "* OK", "* FLAGS", "* OK", "a OK", "b BAD [CLIENTBUG]", "c BAD", "d BAD", "e BAD", "f BAD", "g BAD", "h BAD", "i BAD"}},
 		{"tab", "a\tNOOP\r\nb SELECT\tINBOX\r\n", []string{"* BAD", "b BAD"}},
 		{"escape sequence", "a SELECT \"\x1b[2J\"\r\n", []string{"a BAD"}},
 		{"NUL", "a NOOP\x00\r\n", []string{"* BYE", "EOF"}},

@@ -18,7 +18,7 @@ type output struct {
 
 	mu    sync.Mutex
 	queue buffer
-	err   error // of the client
+	err   error // of the connection below, in either direction
 
 	greeted bool
 	mid     bool  // inside a response
@@ -39,6 +39,11 @@ type output struct {
 	over     bool   // BYE was said by the guard: nothing may follow
 	saidBye  bool   // imapserver said BYE
 }
+
+// serverBug is what imapserver says of an error that is not an *imap.Error, such
+// as those of its parser for numbers, dates and mailbox names. Sessions have no
+// others: it is the client's bug.
+var serverBug = []byte("NO [SERVERBUG] Internal server error\r\n")
 
 // write takes imapserver's bytes. It fails at the end of a response only: a
 // session that gives up inside one leaves imapserver's encoder locked.
@@ -87,6 +92,8 @@ func (o *output) begin(p []byte) {
 		o.tagged, o.skip = true, o.hide
 		if string(second) == "BAD" {
 			o.bad++
+		} else if bytes.HasPrefix(rest, serverBug) && !o.hide {
+			o.skip, o.instead = true, string(first)+" BAD [CLIENTBUG] Malformed argument"
 		}
 		return
 	}
@@ -172,6 +179,21 @@ func (o *output) flush() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.push()
+	return o.err
+}
+
+// fail notes an error of the reading side.
+func (o *output) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.err = err
+	}
+}
+
+func (o *output) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	return o.err
 }
 
