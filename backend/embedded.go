@@ -86,10 +86,13 @@ func (s *embeddedSubmission) Rcpt(to string, _ *smtp.RcptOptions) error {
 }
 
 func (s *embeddedSubmission) Data(r io.Reader) error {
-	err := s.backend.Mail.Deliver(s.ctx, s.users, r)
+	in := &source{Reader: r}
+	err := s.backend.Mail.Deliver(s.ctx, s.users, in)
 	switch {
 	case err == nil:
 		return nil
+	case in.err != nil: // the client's doing, and the handler knows what to say
+		return later
 	case errors.Is(err, mailbox.ErrFull):
 		return &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 3, 1}, Message: "Insufficient system storage"}
 	case errors.Is(err, mailbox.ErrOverQuota):
@@ -111,5 +114,21 @@ func (e *Embedded) local(address string) bool {
 // unavailable is what the client hears of an error that may pass by itself.
 func (e *Embedded) unavailable(err error, operation string) error {
 	e.Log.Warn().Err(err).Str("operation", operation).Msg("embedded backend")
-	return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "Try again later"}
+	return later
+}
+
+var later = &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "Try again later"}
+
+// source remembers why a message could not be read.
+type source struct {
+	io.Reader
+	err error // not io.EOF
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
 }

@@ -33,7 +33,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer f.life.handled()
 	defer func() {
 		if v := recover(); v != nil && v != http.ErrAbortHandler {
-			f.server.Log.Error().Uint64("conn", f.conn.ID).Interface("panic", v).
+			f.server.Log.Error().Uint64("id", f.conn.ID).Interface("panic", v).
 				Bytes("stack", debug.Stack()).Msg("panic in a request")
 			panic(http.ErrAbortHandler)
 		} else if v != nil {

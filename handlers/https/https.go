@@ -42,9 +42,9 @@ const (
 
 // Mount has h serve a pattern of http.ServeMux. It panics when the pattern is
 // taken, as ServeMux does.
-func (s *Server) Mount(pattern string, h http.Handler) { s.mux().Handle(pattern, h) }
+func (s *Server) Mount(pattern string, h http.Handler) { s.router().Handle(pattern, h) }
 
-func (s *Server) mux() *http.ServeMux {
+func (s *Server) router() *http.ServeMux {
 	s.once.Do(func() {
 		s.routes = http.NewServeMux()
 		s.routes.HandleFunc("GET /healthz", s.serveHealth)
@@ -91,7 +91,7 @@ func (s *Server) newServer(c *mux.Conn, life *lifetime) *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	return &http.Server{
-		Handler:                      &front{server: s, conn: c, life: life, routes: s.mux()},
+		Handler:                      &front{server: s, conn: c, life: life, routes: s.router()},
 		ConnState:                    life.changed,
 		Protocols:                    protocols,
 		ReadHeaderTimeout:            headerTimeout,
@@ -122,7 +122,7 @@ type noise struct {
 
 func (n noise) Write(p []byte) (int, error) {
 	text := strings.ReplaceAll(strings.TrimSpace(string(p)), n.conn.Remote.String(), "client")
-	n.log.Debug().Uint64("conn", n.conn.ID).Msg(text)
+	n.log.Debug().Uint64("id", n.conn.ID).Msg(text)
 	return len(p), nil
 }
 

@@ -48,12 +48,12 @@ func (t *taker) Data(io.Reader) error {
 }
 
 // talk runs go-smtp behind a guard.
-func talk(t *testing.T, in io.Reader) (replies string, messages []string) {
+func talk(t testing.TB, limit int64, in io.Reader) (replies string, messages []string) {
 	p := &pipe{in: in}
 	g := &guard{
 		wire:     newWire(context.Background(), p, 200),
 		hostname: "localhost",
-		limit:    1000,
+		limit:    limit,
 		loggedIn: func() bool { return true },
 		panicked: func(v any, stack []byte) { t.Errorf("panic: %v\n%s", v, stack) },
 		closed:   make(chan struct{}),
@@ -81,7 +81,7 @@ func FuzzGuard(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		replies, messages := talk(t, bytes.NewReader(in))
+		replies, messages := talk(t, 1000, bytes.NewReader(in))
 		for line := range strings.SplitSeq(strings.TrimSuffix(replies, "\r\n"), "\r\n") {
 			if !replyLine.MatchString(line) {
 				t.Errorf("%q: reply %q", in, line)
@@ -92,7 +92,7 @@ func FuzzGuard(f *testing.F) {
 				t.Errorf("%q: message %q", in, m)
 			}
 		}
-		bytewise, again := talk(t, iotest.OneByteReader(bytes.NewReader(in)))
+		bytewise, again := talk(t, 1000, iotest.OneByteReader(bytes.NewReader(in)))
 		if bytewise != replies || strings.Join(again, "|") != strings.Join(messages, "|") {
 			t.Errorf("%q: %q and %q, byte by byte %q and %q", in, replies, messages, bytewise, again)
 		}
@@ -100,7 +100,7 @@ func FuzzGuard(f *testing.F) {
 }
 
 func TestGuardTellsCommandsFromContent(t *testing.T) {
-	replies, messages := talk(t, strings.NewReader("EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"+
+	replies, messages := talk(t, 1000, strings.NewReader("EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"+
 		"BDAT 6\r\nQUIT\r\nBDAT 7 LAST\r\nRSET\r\n.NOOP\r\n"))
 	if len(messages) != 1 || messages[0] != "QUIT\r\nRSET\r\n.\r\n" {
 		t.Errorf("got %q", messages)
@@ -108,4 +108,35 @@ func TestGuardTellsCommandsFromContent(t *testing.T) {
 	if !strings.HasSuffix(replies, "\r\n250 2.0.0 Continue\r\n250 2.0.0 OK: queued\r\n250 2.0.0 OK\r\n") {
 		t.Errorf("got %q", replies)
 	}
+}
+
+// BenchmarkGuard takes messages of 10 kB on one connection, without TLS and
+// without keeping them.
+func BenchmarkGuard(b *testing.B) {
+	message := "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n" +
+		strings.Repeat(strings.Repeat("x", 78)+"\r\n", 128) + ".\r\n"
+	b.SetBytes(int64(len(message)))
+	in := &again{text: message, times: b.N}
+	_, messages := talk(b, 20_000, io.MultiReader(strings.NewReader("EHLO x\r\n"), in))
+	if len(messages) != b.N {
+		b.Errorf("%d of %d messages", len(messages), b.N)
+	}
+}
+
+// again reads a text some times over.
+type again struct {
+	text  string
+	at    int
+	times int
+}
+
+func (a *again) Read(p []byte) (int, error) {
+	if a.times == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, a.text[a.at:])
+	if a.at += n; a.at == len(a.text) {
+		a.at, a.times = 0, a.times-1
+	}
+	return n, nil
 }

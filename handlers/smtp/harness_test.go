@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -86,6 +87,10 @@ func (s *spoolSession) Rcpt(to string, _ *gosmtp.RcptOptions) error {
 		return &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 1, 1}, Message: "no such user"}
 	case strings.HasPrefix(to, "panic@"):
 		panic("as asked")
+	case strings.HasPrefix(to, "broken@"):
+		return errors.New("some detail")
+	case strings.HasPrefix(to, "bye@"):
+		return &gosmtp.SMTPError{Code: 421, EnhancedCode: gosmtp.EnhancedCode{4, 3, 2}, Message: "going"}
 	}
 	s.m.to = append(s.m.to, to)
 	return nil
@@ -101,6 +106,9 @@ func (s *spoolSession) Data(r io.Reader) error {
 	if err != nil {
 		s.spool.aborted++
 		return err
+	}
+	if slices.Contains(s.m.to, "full@localhost") {
+		return &gosmtp.SMTPError{Code: 452, EnhancedCode: gosmtp.EnhancedCode{4, 3, 1}, Message: "full"}
 	}
 	s.m.text = string(text)
 	s.spool.messages = append(s.spool.messages, s.m)

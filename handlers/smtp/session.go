@@ -42,7 +42,7 @@ func (h *Handler) newSession(ctx context.Context, c *mux.Conn, g *guard) *sessio
 }
 
 func (s *session) log() *zerolog.Logger {
-	l := s.h.Log.With().Uint64("conn", s.conn.ID).Logger()
+	l := s.h.Log.With().Uint64("id", s.conn.ID).Logger()
 	return &l
 }
 

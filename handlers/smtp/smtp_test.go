@@ -331,6 +331,24 @@ func TestRecipients(t *testing.T) {
 	}
 }
 
+// The client hears the backend's replies, and of other errors only that there
+// was one.
+func TestBackendReplies(t *testing.T) {
+	g := start(t, nil)
+	c := g.login()
+	c.cmd("MAIL FROM:<alice@localhost>", "250")
+	c.cmd("RCPT TO:<nobody@localhost>", "550 5.1.1 no such user\r\n")
+	c.cmd("RCPT TO:<broken@localhost>", "451 4.3.0 Try again later\r\n")
+	c.cmd("RCPT TO:<full@localhost>", "250")
+	c.data(text, "452 4.3.1 full\r\n")
+	c.envelope()
+	c.cmd("RCPT TO:<bye@localhost>", "421 4.3.2 going\r\n")
+	c.wantEnd()
+	if n := len(g.spool.taken()); n != 0 {
+		t.Errorf("%d messages were taken", n)
+	}
+}
+
 func TestBadNames(t *testing.T) {
 	g := start(t, nil)
 	for _, name := range []string{"", "a b", "[1.2.3.4", "a;b", "(x)", strings.Repeat("a", 300)} {
