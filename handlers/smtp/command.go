@@ -97,11 +97,16 @@ func validName(s string) bool {
 		if v6, is6 := cutPrefixFold(literal, "IPv6:"); is6 {
 			literal = v6
 		}
-		_, err := netip.ParseAddr(literal)
-		return ok && err == nil
+		addr, err := netip.ParseAddr(literal)
+		return ok && err == nil && plain(addr.Zone(), "")
 	}
+	return plain(s, "-._:")
+}
+
+// plain reports whether s has only letters, digits and the others.
+func plain(s, others string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {
-		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-._:", r)
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(others, r)
 	})
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/accounts"
-	"posthorn/alpn"
 	"posthorn/backend"
 	"posthorn/mux"
 )
@@ -55,7 +54,7 @@ func (h *Handler) Busy() []byte { return []byte(replyBusy) }
 
 // ServeConn implements mux.Handler.
 func (h *Handler) ServeConn(ctx context.Context, c *mux.Conn) {
-	inTLS := c.Port != alpn.SubmissionStartTLS
+	inTLS := !c.Port.StartTLS()
 	if !inTLS && !h.startTLS(ctx, c) {
 		return
 	}
