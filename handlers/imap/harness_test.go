@@ -96,7 +96,7 @@ func start(t testing.TB, edit ...func(*mux.Config, *imap.Handler)) *gateway {
 	}
 	g.mux = mux.New(config)
 	var serving sync.WaitGroup
-	for _, port := range []alpn.Port{alpn.IMAPS, alpn.IMAPStartTLS} {
+	for _, port := range []alpn.Port{alpn.Shared, alpn.IMAPS, alpn.IMAPStartTLS} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package imap_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/xdg-go/scram"
 
 	"posthorn/accounts"
+	"posthorn/alpn"
 	"posthorn/authkeys"
 	"posthorn/backend"
 	"posthorn/mux"
@@ -61,6 +63,27 @@ func TestPreauthPipelined(t *testing.T) {
 	g := start(t)
 	c := g.dial(g.key(alice))
 	c.talk("a NOOP\r\nb LOGOUT\r\n", "* PREAUTH", "a OK", "* BYE", "b OK", "EOF")
+}
+
+// On the shared port the first bytes of a client without ALPN tell that it
+// speaks IMAP; they are executed like all others.
+func TestSniffed(t *testing.T) {
+	g := start(t)
+	for _, tt := range []struct {
+		certs []tls.Certificate
+		want  string
+	}{
+		{nil, noKey},
+		{[]tls.Certificate{g.key(alice)}, noKey}, // whoever may be a browser is not asked
+	} {
+		config := tlsConfig(tt.certs...)
+		config.NextProtos = nil
+		c, err := tls.Dial("tcp", g.addr[alpn.Shared], config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		newClient(t, c).talk("a LOGIN "+alice+" "+quoted(password)+"\r\nb NOOP\r\n", tt.want, "a"+loggedIn, "b OK NOOP completed")
+	}
 }
 
 // A key leads to PREAUTH only when it is good for it.
