@@ -23,10 +23,6 @@ const backupMagic = "posthorn store backup 1\n"
 // ErrBadBackup says that a stream is no backup, or was cut or changed.
 var ErrBadBackup = errors.New("not a whole backup of a store")
 
-// restoringKey is there while a restore is under way. Like countKey it is no
-// record.
-const restoringKey = "\xffrestoring"
-
 // Backup implements store.Backuper. The backup is the state at one moment.
 func (db *DB) Backup(ctx context.Context, w io.Writer) error {
 	sum := sha256.New()
@@ -78,25 +74,34 @@ func (db *DB) Restore(ctx context.Context, r io.Reader) error {
 	for range scan(s.txn, "") {
 		return store.ErrNotEmpty
 	}
-	if err := db.apply([]store.Item{{Key: restoringKey}}, 0); err != nil {
+	now, err := readTally(s.txn)
+	if err != nil {
 		return err
 	}
-	count, err := db.load(ctx, &backupReader{in: bufio.NewReader(r), sum: sha256.New()})
+	now.commits++
+	if err := db.apply([]store.Item{{Key: restoringKey}}, now); err != nil {
+		return err
+	}
+	count, err := db.load(ctx, &backupReader{in: bufio.NewReader(r), sum: sha256.New()}, now)
 	if err == nil {
-		err = db.apply([]store.Item{{Key: restoringKey, Deleted: true}}, count)
+		err = db.apply([]store.Item{{Key: restoringKey, Deleted: true}}, tally{count, now.commits})
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("restore: %w", err), db.clear())
+		return errors.Join(fmt.Errorf("restore: %w", err), db.clear(now))
 	}
 	db.advance()
 	return db.announce()
 }
 
-// perApply is how much of a backup is committed at once.
-const perApply = 256 << 10
+// How much of a backup is committed at once.
+const (
+	restoredBytes   = 256 << 10
+	restoredRecords = 1000
+)
 
-// load commits the records of a backup and returns how many they are.
-func (db *DB) load(ctx context.Context, r *backupReader) (count uint64, err error) {
+// load commits the records of a backup, which are not tallied before all are
+// there, and returns how many they are.
+func (db *DB) load(ctx context.Context, r *backupReader, now tally) (count uint64, err error) {
 	if err := r.magic(); err != nil {
 		return 0, err
 	}
@@ -107,38 +112,24 @@ func (db *DB) load(ctx context.Context, r *backupReader) (count uint64, err erro
 			return 0, err
 		}
 		item, err := r.next()
-		if err != nil && err != io.EOF {
+		if err == io.EOF {
+			return r.count, db.apply(batch, now)
+		}
+		if err != nil {
 			return 0, err
 		}
-		if err == nil {
-			batch = append(batch, item)
-			size += len(item.Key) + len(item.Value)
-			count++
-		}
-		if err == io.EOF || size >= perApply || len(batch) >= perApply/256 {
-			if err := db.commitRestored(batch); err != nil {
+		batch = append(batch, item)
+		if size += len(item.Key) + len(item.Value); size >= restoredBytes || len(batch) >= restoredRecords {
+			if err := db.apply(batch, now); err != nil {
 				return 0, err
 			}
 			batch, size = nil, 0
 		}
-		if err == io.EOF {
-			return count, nil
-		}
 	}
-}
-
-// commitRestored commits a part. The number of records is only set at the end.
-func (db *DB) commitRestored(batch []store.Item) error {
-	if db.home != nil {
-		if err := db.home.room(); err != nil {
-			return err
-		}
-	}
-	return db.apply(batch, 0)
 }
 
 // clear deletes what a failed restore has left.
-func (db *DB) clear() error {
+func (db *DB) clear(now tally) error {
 	s := newSnapshot(db.badger)
 	defer s.drop()
 	var batch []store.Item
@@ -146,15 +137,14 @@ func (db *DB) clear() error {
 		if err != nil {
 			return err
 		}
-		batch = append(batch, store.Item{Key: item.Key, Deleted: true})
-		if len(batch) == perApply/256 {
-			if err := db.apply(batch, 0); err != nil {
+		if batch = append(batch, store.Item{Key: item.Key, Deleted: true}); len(batch) == restoredRecords {
+			if err := db.apply(batch, now); err != nil {
 				return err
 			}
 			batch = nil
 		}
 	}
-	return db.apply(append(batch, store.Item{Key: restoringKey, Deleted: true}), 0)
+	return db.apply(append(batch, store.Item{Key: restoringKey, Deleted: true}), now)
 }
 
 // announce tells the watchers about all records.

@@ -75,7 +75,7 @@ func openIn(h *home, log zerolog.Logger) (*DB, error) {
 	}
 	db.home = h
 	if h.sealed {
-		err = db.recount()
+		err = db.check()
 	} else if err = db.begin(); err == nil {
 		err = h.seal()
 	}
@@ -83,6 +83,7 @@ func openIn(h *home, log zerolog.Logger) (*DB, error) {
 		db.latest.drop()
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", h.dir, err), db.badger.Close())
 	}
+	h.loadBallast()
 	return db, nil
 }
 
@@ -175,6 +176,9 @@ func (db *DB) Close() error {
 	close(db.closing)
 	db.users.Wait()
 	db.latest.drop()
+	if db.home != nil {
+		db.home.dropBallast()
+	}
 	var err error
 	if e := db.badger.Close(); e != nil {
 		err = fmt.Errorf("close the store: %w", firstLine(e))

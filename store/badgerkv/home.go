@@ -3,6 +3,7 @@ package badgerkv
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -12,23 +13,27 @@ import (
 var (
 	// ErrInUse says that another process has the store open.
 	ErrInUse = errors.New("another posthorn uses it")
-	// ErrCorrupt says that the store has lost or changed records. It must be
-	// restored from a backup; opening it again changes nothing.
+	// ErrCorrupt says that the store has lost or changed records. An empty one
+	// must be restored from a backup.
 	ErrCorrupt = errors.New("the store is damaged")
 )
 
-// home is the directory of a store on disk. Its file STORE is locked while the
-// store is open. The file is empty until the store has been set up, so that a
-// directory that lost its other files cannot pass for a new one.
+// home is the directory of a store on disk; nil is that of a store in memory. Its
+// file STORE is locked while the store is open. The file is empty until the
+// store has been set up, so that a directory that lost its other files cannot
+// pass for a new one; then it has sealText and the number of commits.
 type home struct {
-	dir    string
-	file   *os.File
-	sealed bool
+	dir     string
+	file    *os.File
+	sealed  bool
+	commits uint64 // as noted when it was opened
+	reserve uint64 // bytes that must be free for an update
 }
 
 const (
-	sealName = "STORE"
-	sealText = "posthorn store, format 1\n"
+	sealName   = "STORE"
+	sealText   = "posthorn store, format 1\n"
+	sealFormat = sealText + "%020d changes\n"
 )
 
 // openHome makes dir if it is not there, and locks it.
@@ -43,9 +48,12 @@ func openHome(dir string) (*home, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	h := &home{dir: dir, file: f}
+	h := &home{dir: dir, file: f, reserve: reserve}
 	if err := h.lock(); err != nil {
 		return nil, errors.Join(err, f.Close())
+	}
+	if err := h.read(); err != nil {
+		return nil, errors.Join(fmt.Errorf("store in %s: %w", dir, err), f.Close())
 	}
 	return h, nil
 }
@@ -58,17 +66,30 @@ func (h *home) lock() error {
 	if err != nil {
 		return fmt.Errorf("lock the store in %s: %w", h.dir, err)
 	}
-	info, err := h.file.Stat()
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
+	return nil
+}
+
+// read reads the seal.
+func (h *home) read() error {
+	b := make([]byte, 2*len(sealFormat))
+	n, err := h.file.ReadAt(b, 0)
+	if err != nil && err != io.EOF {
+		return err
 	}
-	h.sealed = info.Size() > 0
+	if n == 0 {
+		return nil
+	}
+	h.sealed = true
+	if _, err := fmt.Sscanf(string(b[:n]), sealFormat, &h.commits); err != nil {
+		return fmt.Errorf("%w: %s is not as it should be", ErrCorrupt, sealName)
+	}
 	return nil
 }
 
 // check looks at the files before Badger does. Badger would take a directory
 // without a manifest for a new one, and delete its tables.
 func (h *home) check() error {
+	h.dropBallast()
 	if err := h.room(); err != nil || !h.sealed {
 		return err
 	}
@@ -80,9 +101,10 @@ func (h *home) check() error {
 
 // seal marks the store as set up, durably.
 func (h *home) seal() error {
-	if _, err := h.file.WriteAt([]byte(sealText), 0); err != nil {
+	if _, err := fmt.Fprintf(h.file, sealFormat, h.commits); err != nil {
 		return err
 	}
+	h.sealed = true
 	if err := h.file.Sync(); err != nil {
 		return err
 	}
@@ -93,21 +115,13 @@ func (h *home) seal() error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// reserve is how much space must be left for an update. Badger writes through
-// mapped files: where the disk fills up under them the process dies, so updates
-// are refused while there is still room for what runs in the background.
-const reserve = 4 * memTable
-
-// room returns an error that wraps ENOSPC when the disk is nearly full.
-func (h *home) room() error {
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(int(h.file.Fd()), &fs); err != nil {
-		return fmt.Errorf("store: %w", err)
+// note writes down how many commits there are. It is not synced before close,
+// as it only has to survive this process. A number that is too low does no harm,
+// which makes a failure none.
+func (h *home) note(commits uint64) {
+	if h != nil && h.sealed {
+		_, _ = h.file.WriteAt(fmt.Appendf(nil, "%020d", commits), int64(len(sealText)))
 	}
-	if free := fs.Bavail * uint64(fs.Bsize); free < reserve {
-		return fmt.Errorf("store in %s: %d MiB free, %d needed: %w", h.dir, free>>20, reserve>>20, unix.ENOSPC)
-	}
-	return nil
 }
 
-func (h *home) close() error { return h.file.Close() }
+func (h *home) close() error { return errors.Join(h.file.Sync(), h.file.Close()) }

@@ -80,7 +80,7 @@ func scan(t *badger.Txn, prefix string) iter.Seq2[store.Item, error] {
 		defer it.Close()
 		for it.Rewind(); it.Valid(); it.Next() {
 			item := it.Item()
-			if item.Key()[0] == countKey[0] {
+			if item.Key()[0] == ownByte {
 				return
 			}
 			v, err := item.ValueCopy(nil)

@@ -3,7 +3,6 @@ package badgerkv
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -15,10 +14,6 @@ import (
 
 	"posthorn/store"
 )
-
-// countKey holds the number of records, changed in the transaction that changes
-// the number. It is no UTF-8, so it sorts after every record and is none.
-const countKey = "\xffcount"
 
 // tx is a transaction: a snapshot, and the writes that go on top of it.
 type tx struct {
@@ -69,7 +64,7 @@ func (db *DB) write(ctx context.Context) (unlock func(), err error) {
 // commit makes t's writes durable and tells the watchers.
 func (db *DB) commit(t *tx) error {
 	var changes []store.Item
-	count, err := t.count()
+	after, err := readTally(t.read)
 	if err != nil {
 		return err
 	}
@@ -83,33 +78,33 @@ func (db *DB) commit(t *tx) error {
 		case item.Deleted && !existed:
 			continue
 		case item.Deleted:
-			count--
+			after.records--
 		case !existed:
-			count++
+			after.records++
 		}
 		changes = append(changes, item)
 	}
 	if len(changes) == 0 {
 		return nil
 	}
-	if db.home != nil {
-		if err := db.home.room(); err != nil {
-			return err
-		}
-	}
-	if err := db.apply(changes, count); err != nil {
-		return err
-	}
+	after.commits++
+	err = db.apply(changes, after)
 	db.advance()
-	db.hub.publish(changes)
-	return nil
+	// A commit whose sync has failed can be visible all the same.
+	if now, _ := readTally(db.latest.txn); now == after {
+		db.hub.publish(changes)
+	}
+	return err
 }
 
-// apply writes changes and the number of records that there are then.
-func (db *DB) apply(changes []store.Item, count uint64) error {
+// apply writes changes and the tally that holds then.
+func (db *DB) apply(changes []store.Item, now tally) error {
+	if err := db.home.room(); err != nil {
+		return err
+	}
 	w := db.badger.NewTransaction(true)
 	defer w.Discard()
-	err := w.Set([]byte(countKey), binary.BigEndian.AppendUint64(nil, count))
+	err := w.Set([]byte(tallyKey), now.encode())
 	for _, c := range changes {
 		if err != nil {
 			break
@@ -125,59 +120,13 @@ func (db *DB) apply(changes []store.Item, count uint64) error {
 	}
 	switch {
 	case err == nil:
+		db.home.note(now.commits)
 		return nil
 	case errors.Is(err, badger.ErrTxnTooBig):
 		return store.ErrTooBig
 	default:
 		return fmt.Errorf("store: commit: %w", firstLine(err))
 	}
-}
-
-// begin makes an empty database a store with no records.
-func (db *DB) begin() error {
-	t := &tx{read: db.latest.txn}
-	if _, err := t.count(); err == nil {
-		return db.recount() // only the seal was lost
-	}
-	for range scan(t.read, "") {
-		return fmt.Errorf("%w: there are records, but not their number", ErrCorrupt)
-	}
-	if err := db.apply(nil, 0); err != nil {
-		return err
-	}
-	db.advance()
-	return nil
-}
-
-// recount compares the records that are there with their recorded number.
-func (db *DB) recount() error {
-	t := &tx{read: db.latest.txn}
-	want, err := t.count()
-	if err != nil {
-		return err
-	}
-	if _, err := get(t.read, restoringKey); !errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("%w: a restore was broken off; empty the directory and restore again", ErrCorrupt)
-	}
-	it := t.read.NewIterator(badger.IteratorOptions{})
-	defer it.Close()
-	var got uint64
-	for it.Rewind(); it.Valid() && it.Item().Key()[0] != countKey[0]; it.Next() {
-		got++
-	}
-	if got != want {
-		return fmt.Errorf("%w: %d records where %d should be", ErrCorrupt, got, want)
-	}
-	return nil
-}
-
-// count returns the recorded number of records.
-func (t *tx) count() (uint64, error) {
-	v, err := get(t.read, countKey)
-	if err != nil || len(v) != 8 {
-		return 0, fmt.Errorf("%w: the number of records is missing", ErrCorrupt)
-	}
-	return binary.BigEndian.Uint64(v), nil
 }
 
 // Get implements store.Reader.
