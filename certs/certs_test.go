@@ -333,38 +333,28 @@ func TestReloadDuringHandshakes(t *testing.T) {
 	}
 }
 
-// clock is a Config.Now that a test sets.
-type clock struct{ now atomic.Pointer[time.Time] }
-
-func newClock() *clock {
-	c := &clock{}
-	c.advance(0)
-	return c
+// clock is a Config.Now that a test sets. It stands still.
+type clock struct {
+	start  time.Time
+	passed atomic.Int64 // nanoseconds
 }
 
-func (c *clock) time() time.Time { return *c.now.Load() }
+func newClock() *clock { return &clock{start: time.Now()} }
 
-func (c *clock) advance(d time.Duration) {
-	now := time.Now()
-	if old := c.now.Load(); old != nil {
-		now = *old
-	}
-	now = now.Add(d)
-	c.now.Store(&now)
-}
+func (c *clock) time() time.Time { return c.start.Add(time.Duration(c.passed.Load())) }
 
-// run runs m while it lets days pass and calls daily after each. It is to be
-// called in a synctest bubble; there an hour is over at once, but days would
-// take long, as the store is never idle.
-func (c *clock) run(t *testing.T, m *certs.Manager, days int, daily func(day int)) {
+// set sets the clock to d after its start.
+func (c *clock) set(d time.Duration) { c.passed.Store(int64(d)) }
+
+// runOnce lets m.Run have its first round. It is to be called in a synctest
+// bubble, where the hour until then takes a moment; days would take long, as the
+// store is never idle.
+func runOnce(t *testing.T, m *certs.Manager) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
-	for day := range days {
-		c.advance(24 * time.Hour)
-		time.Sleep(time.Hour + time.Second)
-		daily(day + 1)
-	}
+	time.Sleep(time.Hour + time.Second)
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -372,22 +362,37 @@ func (c *clock) run(t *testing.T, m *certs.Manager, days int, daily func(day int
 }
 
 func TestRenewal(t *testing.T) {
+	kv, c := memory(t), newClock()
+	manager := func() *certs.Manager {
+		return newManager(t, certs.Config{Names: []string{"localhost"}, Store: kv, Now: c.time})
+	}
+	first, key := manager().Default()
+	for _, test := range []struct {
+		days    int
+		renewed bool
+	}{{1, false}, {755, false}, {765, true}, {2000, true}} {
+		c.set(time.Duration(test.days) * 24 * time.Hour)
+		now, keyNow := manager().Default()
+		if now.Equal(first) == test.renewed || keyNow != key || now.NotAfter.Before(c.time().Add(30*24*time.Hour)) {
+			t.Errorf("day %d: renewed: %v, same key: %v, until %v", test.days, !now.Equal(first), keyNow == key, now.NotAfter)
+		}
+	}
+}
+
+func TestRunRenewsAndRotates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClock()
-		m := newManager(t, certs.Config{Names: []string{"localhost"}, Now: c.time})
+		m := newManager(t, certs.Config{Names: []string{"localhost"}, Store: memory(t), Now: c.time})
 		first, key := m.Default()
-		c.advance(755 * 24 * time.Hour)
-		c.run(t, m, 10, func(day int) {
-			now, keyNow := m.Default()
-			switch {
-			case keyNow != key:
-				t.Fatalf("day %d: another key", day)
-			case day == 1 && !now.Equal(first):
-				t.Error("renewed too early")
-			case day == 10 && (now.Equal(first) || now.NotAfter.Before(c.time().Add(365*24*time.Hour))):
-				t.Errorf("not renewed: valid until %v", now.NotAfter)
-			}
-		})
+		tickets := m.TicketKeys(alpn.Mail)
+		c.set(800 * 24 * time.Hour)
+		runOnce(t, m)
+		if now, keyNow := m.Default(); now.Equal(first) || keyNow != key {
+			t.Errorf("renewed: %v, same key: %v", !now.Equal(first), keyNow == key)
+		}
+		if now := m.TicketKeys(alpn.Mail); len(now) != 1 || now[0] == tickets[0] {
+			t.Errorf("%d ticket keys, rotated: %v", len(now), now[0] != tickets[0])
+		}
 	})
 }
 
@@ -396,7 +401,7 @@ func TestRenewal(t *testing.T) {
 func TestClockWasAhead(t *testing.T) {
 	kv := memory(t)
 	c := newClock()
-	c.advance(10 * 365 * 24 * time.Hour)
+	c.set(10 * 365 * 24 * time.Hour)
 	ahead := newManager(t, certs.Config{Names: []string{"localhost"}, Store: kv, Now: c.time})
 	future, key := ahead.Default()
 	m := newManager(t, certs.Config{Names: []string{"localhost"}, Store: kv})
