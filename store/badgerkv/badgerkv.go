@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -193,6 +192,3 @@ var _ interface {
 	store.KV
 	store.Backuper
 } = (*DB)(nil)
-
-// private is the mode of the store's directory.
-const private os.FileMode = 0o700

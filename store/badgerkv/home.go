@@ -36,6 +36,9 @@ const (
 	sealFormat = sealText + "%020d changes\n"
 )
 
+// private is the mode of the directory.
+const private = 0o700
+
 // openHome makes dir if it is not there, and locks it.
 func openHome(dir string) (*home, error) {
 	if err := os.MkdirAll(dir, private); err != nil {
