@@ -6,8 +6,16 @@ package mailbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"net"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/emersion/go-imap/v2/imapserver"
+	"github.com/rs/zerolog"
 )
 
 var (
@@ -17,55 +25,316 @@ var (
 	ErrTooBig = errors.New("mailbox: message too big")
 	// ErrFull says that the disk is: nothing was stored, try later.
 	ErrFull = errors.New("mailbox: no space")
+	// ErrClosed says that the Store is closed, or about to be.
+	ErrClosed = errors.New("mailbox: closed")
+	// ErrNotEmpty says that Restore was asked to overwrite mail.
+	ErrNotEmpty = errors.New("mailbox: store is not empty")
+	// ErrNoUser says that a user ID is empty or too long.
+	ErrNoUser = errors.New("mailbox: bad user ID")
 )
 
 // Options are the settings of a Store. Zero fields take the defaults.
 type Options struct {
-	MaxMessageSize int64 // bytes; default 50 MiB
+	MaxMessageSize int64 // bytes; default 50 MiB; at most 2 GiB
 	Quota          int64 // bytes of messages for each user; default 0: none
+	Log            zerolog.Logger
+	Now            func() time.Time // internal dates; default time.Now
 }
 
+// maxMessageSize keeps the deletion of any message below the size of a
+// transaction.
+const maxMessageSize = 2 << 30
+
 // Store keeps the mail of all users. Its methods may be called concurrently.
-type Store struct{}
+type Store struct {
+	options   Options
+	db        *badger.DB
+	committer *committer
+	hub       hub
+	server    *imapserver.Server
+	accept    *sessionListener
+	served    chan struct{} // closed when server has ended
+
+	lastBlob    atomic.Uint64
+	firstChunks sync.Pool // of *[firstChunk]byte
+	nextChunks  sync.Pool // of *[nextChunk]byte
+
+	mu        sync.Mutex // guards what follows
+	closing   bool
+	working   sync.WaitGroup // Add only under mu, and not when closing
+	sessions  map[string]map[*servedConn]struct{}
+	abandoned map[uint64]struct{} // uploads whose chunks could not be deleted
+}
 
 // Open opens or creates the store in dir, which it locks, and removes what
 // unfinished deliveries left behind.
-func Open(dir string, o Options) (*Store, error) { panic("unbuilt") }
+func Open(dir string, o Options) (*Store, error) {
+	if o.MaxMessageSize <= 0 {
+		o.MaxMessageSize = 50 << 20
+	}
+	o.MaxMessageSize = min(o.MaxMessageSize, maxMessageSize)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	db, err := badger.Open(databaseOptions(dir, o.Log))
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: open: %w", err)
+	}
+	s := &Store{
+		options:     o,
+		db:          db,
+		firstChunks: sync.Pool{New: func() any { return new([firstChunk]byte) }},
+		nextChunks:  sync.Pool{New: func() any { return new([nextChunk]byte) }},
+		sessions:    make(map[string]map[*servedConn]struct{}),
+		abandoned:   make(map[uint64]struct{}),
+	}
+	s.committer = &committer{
+		db:        db,
+		log:       o.Log,
+		freeSpace: func() (int64, error) { return freeSpace(dir) },
+		published: s.hub.publish,
+	}
+	if err := s.recover(); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("mailbox: open: %w", err)
+	}
+	s.serve()
+	return s, nil
+}
+
+// recover finds the numbers to go on from, and finishes what was interrupted.
+func (s *Store) recover() error {
+	var pending, removed []uint64
+	err := s.view(func(v snapshot) error {
+		s.lastBlob.Store(max(v.lastNumber(kindBlob), v.lastNumber(kindChunk), v.lastNumber(kindPending)))
+		err := v.scan([]byte{kindPending}, func(item *badger.Item) error {
+			pending = append(pending, keyNumber(item.Key()))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return v.scan([]byte{kindRemoved}, func(item *badger.Item) error {
+			removed = append(removed, keyNumber(item.Key()))
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range pending {
+		if err := s.dropPending(id); err != nil {
+			if !errors.Is(err, ErrFull) {
+				return err
+			}
+			s.abandon(id)
+		}
+	}
+	for _, id := range removed {
+		if err := s.purge(id); err != nil && !errors.Is(err, ErrFull) {
+			return err
+		}
+	}
+	return nil
+}
+
+// abandon leaves an upload to Run.
+func (s *Store) abandon(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.abandoned[id] = struct{}{}
+}
+
+// tidyInterval is how often Run looks for work.
+const tidyInterval = time.Minute
 
 // Run does the store's background work until ctx ends.
-func (s *Store) Run(ctx context.Context) error { panic("unbuilt") }
+func (s *Store) Run(ctx context.Context) error {
+	tick := time.NewTicker(tidyInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := s.tidy(); err != nil {
+				s.options.Log.Warn().Err(err).Msg("tidying mailboxes")
+			}
+		}
+	}
+}
+
+// tidy deletes abandoned uploads.
+func (s *Store) tidy() error {
+	if !s.begin() {
+		return nil
+	}
+	defer s.working.Done()
+	s.mu.Lock()
+	var ids []uint64
+	for id := range s.abandoned {
+		ids = append(ids, id)
+	}
+	s.mu.Unlock()
+	for _, id := range ids {
+		if err := s.dropPending(id); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		delete(s.abandoned, id)
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// begin registers work that Close waits for, unless it is too late.
+func (s *Store) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.working.Add(1)
+	return true
+}
 
 // Deliver streams one message (CRLF line ends, RFC 5322) into the INBOX of
 // each user, of all or none. When it returns nil the message is on disk and
 // sessions in IDLE are being told; when it returns an error (also one of r),
 // nobody will ever see it. Memory use does not depend on the message's size.
-func (s *Store) Deliver(ctx context.Context, users []string, r io.Reader) error { panic("unbuilt") }
+func (s *Store) Deliver(ctx context.Context, users []string, r io.Reader) error {
+	if !s.begin() {
+		return ErrClosed
+	}
+	defer s.working.Done()
+	to := make(map[string]struct{}, len(users))
+	for _, user := range users {
+		if !validUser(user) {
+			return ErrNoUser
+		}
+		to[user] = struct{}{}
+	}
+	if len(to) == 0 {
+		return fmt.Errorf("mailbox: deliver to nobody: %w", ErrNoUser)
+	}
+	u, err := s.receive(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer u.discard()
+	date := s.options.Now()
+	return s.committer.do(func(t *tx) error {
+		u.stage(t, len(to))
+		for user := range to {
+			m := messageRecord{blob: u.id, size: u.size, date: date}
+			if _, err := s.deliverTo(t, user, &m); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
 
-// Capabilities is what sessions offer, as it stands in a CAPABILITY response
-// code: "IMAP4rev1 IMAP4rev2 IDLE …".
-func (s *Store) Capabilities() string { panic("unbuilt") }
-
-// ServeIMAP speaks IMAP in the authenticated state with client on behalf of
-// user, without a greeting (the caller has sent one), until LOGOUT, the end of
-// either side, or the end of ctx: then it says BYE with the text of
-// context.Cause(ctx). It does not close client.
-func (s *Store) ServeIMAP(ctx context.Context, client net.Conn, user string) error {
-	panic("unbuilt")
+func (s *Store) deliverTo(t *tx, user string, m *messageRecord) (uint32, error) {
+	u, err := t.openUser(user, s.options.Now())
+	if err != nil {
+		return 0, err
+	}
+	inbox, err := t.folderID(u.n, "INBOX")
+	if err != nil {
+		return 0, err
+	}
+	return s.add(t, u, inbox, m)
 }
 
 // Usage returns how much a user's messages take, in bytes and messages.
 func (s *Store) Usage(ctx context.Context, user string) (bytes int64, messages int, err error) {
-	panic("unbuilt")
+	if !s.begin() {
+		return 0, 0, ErrClosed
+	}
+	defer s.working.Done()
+	var u userRecord
+	err = s.view(func(v snapshot) error { return v.get(userKey(user), u.decode) })
+	if notFound(err) {
+		return 0, 0, nil
+	}
+	return u.bytes, int(u.messages), err
+}
+
+// Quota answers for the quota root of a mailbox (RFC 9208): how many bytes the
+// user's messages take, how many they may (0: no limit), and whether there is
+// such a mailbox.
+func (s *Store) Quota(ctx context.Context, user, mailbox string) (used, limit int64, exists bool, err error) {
+	if !s.begin() {
+		return 0, 0, false, ErrClosed
+	}
+	defer s.working.Done()
+	err = s.view(func(v snapshot) error {
+		var u userRecord
+		if err := v.get(userKey(user), u.decode); err != nil {
+			return err
+		}
+		used = u.bytes
+		name, ok := canonicalName(mailbox)
+		if !ok {
+			return nil
+		}
+		_, err := folderID(v, u.n, name)
+		exists = err == nil
+		return err
+	})
+	if notFound(err) {
+		err = nil
+	}
+	return used, s.options.Quota, exists, err
 }
 
 // RemoveUser deletes all mail of a user; sessions of the user end.
-func (s *Store) RemoveUser(ctx context.Context, user string) error { panic("unbuilt") }
+func (s *Store) RemoveUser(ctx context.Context, user string) error {
+	if !s.begin() {
+		return ErrClosed
+	}
+	defer s.working.Done()
+	var folders []uint64
+	err := s.committer.do(func(t *tx) error {
+		var err error
+		folders, err = t.removeUser(user)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.endSessions(user, errUserRemoved)
+	for _, id := range folders {
+		if err := s.purge(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-// Backup writes a consistent copy of all mail while the store is in use.
-func (s *Store) Backup(ctx context.Context, w io.Writer) error { panic("unbuilt") }
+// Close waits for running deliveries, ends all sessions, and closes the
+// database.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	again := s.closing
+	s.closing = true
+	s.mu.Unlock()
+	if again {
+		return nil
+	}
+	s.endAllSessions(errShutdown)
+	s.working.Wait()
+	s.accept.Close()
+	<-s.served
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("mailbox: close: %w", err)
+	}
+	return nil
+}
 
-// Restore fills an empty store from such a copy.
-func (s *Store) Restore(ctx context.Context, r io.Reader) error { panic("unbuilt") }
+// validUser says whether a user ID fits in a key.
+func validUser(user string) bool { return user != "" && len(user) <= 1024 }
 
-// Close waits for running deliveries and closes the database.
-func (s *Store) Close() error { panic("unbuilt") }
+// clampUint32 is for numbers that IMAP writes in 32 bits.
+func clampUint32(n int64) uint32 { return uint32(max(0, min(n, math.MaxUint32))) }

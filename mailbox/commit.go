@@ -1,0 +1,252 @@
+package mailbox
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/rs/zerolog"
+)
+
+// committer is the one writer of the database. Changes that arrive while one
+// commit is being synced go into the next one together: many deliveries share
+// one sync. There is no goroutine behind it; the first caller in the queue
+// does the work for the rest.
+type committer struct {
+	db        *badger.DB
+	log       zerolog.Logger
+	freeSpace func() (int64, error)
+	published func(event)
+
+	mu    sync.Mutex // guards queue and busy
+	queue []*change
+	busy  bool // somebody commits
+}
+
+// change is what one caller wants done to the database, all of it or nothing.
+type change struct {
+	apply    func(*tx) error
+	turn     chan struct{} // closed when it is finished, or this caller's turn to commit
+	finished bool
+	err      error
+}
+
+// do applies a change and returns when it is on disk. apply must only read and
+// write through its argument; it may run twice.
+func (c *committer) do(apply func(*tx) error) error {
+	ch := &change{apply: apply, turn: make(chan struct{})}
+	c.mu.Lock()
+	c.queue = append(c.queue, ch)
+	wait := c.busy
+	c.busy = true
+	c.mu.Unlock()
+
+	if wait {
+		<-ch.turn
+		if ch.finished {
+			return ch.err
+		}
+	}
+	c.mu.Lock()
+	batch := c.queue
+	c.queue = nil
+	c.mu.Unlock()
+
+	c.commit(batch)
+	for _, other := range batch {
+		if other != ch {
+			other.finished = true
+			close(other.turn)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy = len(c.queue) > 0; c.busy {
+		close(c.queue[0].turn)
+	}
+	return ch.err
+}
+
+// commit applies the batch in as few transactions as will hold it.
+func (c *committer) commit(batch []*change) {
+	free, err := c.freeSpace()
+	if err != nil {
+		for _, ch := range batch {
+			ch.err = err
+		}
+		return
+	}
+	g := c.newGroup()
+	defer func() { g.txn.Discard() }()
+	for _, ch := range batch {
+		t := c.stage(g, ch)
+		if ch.err == nil && !g.fits(t) {
+			if err := c.flush(g); err != nil { // t was built on what has failed
+				t = nil
+			}
+			g = c.newGroup()
+			if t == nil {
+				t = c.stage(g, ch)
+			}
+		}
+		if ch.err == nil {
+			ch.err = g.add(ch, t, &free)
+		}
+	}
+	_ = c.flush(g) // each change has the error
+}
+
+// stage runs a change's function on top of the group.
+func (c *committer) stage(g *group, ch *change) (t *tx) {
+	t = &tx{base: snapshot{g.txn}}
+	defer func() {
+		if v := recover(); v != nil {
+			c.log.Error().Msgf("panic in a change: %v\n%s", v, debug.Stack())
+			ch.err = fmt.Errorf("mailbox: panic: %v", v)
+		}
+	}()
+	ch.err = ch.apply(t)
+	return t
+}
+
+// flush commits a group and tells the world, or gives each of its changes the
+// error.
+func (c *committer) flush(g *group) error {
+	if err := g.txn.Commit(); err != nil {
+		err = diskError(err)
+		for _, ch := range g.changes {
+			ch.err = err
+		}
+		return err
+	}
+	for _, t := range g.txs {
+		for _, e := range t.events {
+			c.published(e)
+		}
+		if t.after != nil {
+			t.after()
+		}
+	}
+	return nil
+}
+
+// diskError makes ErrFull of a full disk. Badger wraps some errors as text, and
+// others contain a dump of the value, which is nobody's business.
+func diskError(err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), strings.Contains(err.Error(), syscall.ENOSPC.Error()):
+		return ErrFull
+	case errors.Is(err, badger.ErrDBClosed), errors.Is(err, badger.ErrBlockedWrites):
+		return ErrClosed
+	}
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	return fmt.Errorf("mailbox: commit: %s", text)
+}
+
+// group is the changes that go into one transaction.
+type group struct {
+	txn       *badger.Txn
+	changes   []*change
+	txs       []*tx
+	roomCount int64
+	roomSize  int64
+}
+
+func (c *committer) newGroup() *group {
+	return &group{
+		txn:       c.db.NewTransaction(true),
+		roomCount: c.db.MaxBatchCount() - 16,
+		roomSize:  c.db.MaxBatchSize() - 4096,
+	}
+}
+
+func (g *group) fits(t *tx) bool {
+	return len(g.changes) == 0 || int64(len(t.writes)) <= g.roomCount && t.size <= g.roomSize
+}
+
+// add puts a staged change into the transaction, if the disk has room for it.
+// What adds no mail may use half of the reserve: it may be there to free space.
+func (g *group) add(ch *change, t *tx, free *int64) error {
+	room := *free
+	if !t.grows {
+		room += reserve / 2
+	}
+	if len(t.writes) > 0 && t.size > room {
+		return ErrFull
+	}
+	for _, w := range t.writes {
+		var err error
+		if w.value == nil {
+			err = g.txn.Delete(w.key)
+		} else {
+			err = g.txn.Set(w.key, w.value)
+		}
+		if err != nil {
+			// Only a change that is too large on its own gets here; half of it
+			// must not be committed.
+			return diskError(err)
+		}
+	}
+	*free -= t.size
+	g.roomCount -= int64(len(t.writes))
+	g.roomSize -= t.size
+	g.changes = append(g.changes, ch)
+	g.txs = append(g.txs, t)
+	return nil
+}
+
+// tx is one change in the making: what it has written so far, on top of what
+// the changes before it have.
+type tx struct {
+	base   snapshot
+	writes []write
+	index  map[string]int // of writes, by key
+	size   int64
+	grows  bool // adds mail
+	events []event
+	after  func() // runs once the change is on disk, before any later change
+}
+
+// write sets a key, or deletes it if value is nil.
+type write struct{ key, value []byte }
+
+// present is the value of a key that says all there is to say.
+var present = []byte{recordVersion}
+
+// writeOverhead is what a write takes beside its key and value, at most.
+const writeOverhead = 48
+
+func (t *tx) get(key []byte, fn func([]byte) error) error {
+	if i, ok := t.index[string(key)]; ok {
+		if t.writes[i].value == nil {
+			return badger.ErrKeyNotFound
+		}
+		return fn(t.writes[i].value)
+	}
+	return t.base.get(key, fn)
+}
+
+// set keeps key and value until the change is committed.
+func (t *tx) set(key, value []byte) { t.write(write{key, value}) }
+
+func (t *tx) delete(key []byte) { t.write(write{key, nil}) }
+
+func (t *tx) write(w write) {
+	if i, ok := t.index[string(w.key)]; ok {
+		t.size += int64(len(w.value) - len(t.writes[i].value))
+		t.writes[i] = w
+		return
+	}
+	if t.index == nil {
+		t.index = make(map[string]int, 8)
+	}
+	t.index[string(w.key)] = len(t.writes)
+	t.writes = append(t.writes, w)
+	t.size += int64(len(w.key)+len(w.value)) + writeOverhead
+}
+
+func (t *tx) publish(e event) { t.events = append(t.events, e) }

@@ -1,0 +1,14 @@
+package mailbox
+
+import "github.com/dgraph-io/badger/v4"
+
+// SetFreeSpace replaces the measurement of free disk space.
+func (s *Store) SetFreeSpace(f func() (int64, error)) { s.committer.freeSpace = f }
+
+// CountKeys counts the keys of a kind in the database.
+func (s *Store) CountKeys(kind byte) (n int, err error) {
+	err = s.view(func(v snapshot) error {
+		return v.scan([]byte{kind}, func(*badger.Item) error { n++; return nil })
+	})
+	return n, err
+}
