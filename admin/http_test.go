@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -323,32 +324,59 @@ func TestListen(t *testing.T) {
 	if b, err := os.ReadFile(file); err != nil || string(b) != "precious" {
 		t.Errorf("the file holds %q, %v", b, err)
 	}
-	if _, err := admin.Listen(filepath.Join(dir, strings.Repeat("x", 200))); err == nil {
-		t.Error("a long path works")
+	if _, err := admin.Listen(filepath.Join(dir, strings.Repeat("x", 200))); !errors.Is(err, admin.ErrSocketPath) {
+		t.Errorf("a long path: %v", err)
 	}
 }
 
-// A client that does not finish its request does not hold up the end for long.
+// Neither a client that does not finish its request nor an operation without
+// end holds up the end for long; and when the end has come, no request is under
+// way.
 func TestServeEnds(t *testing.T) {
 	w := newWorld(t)
+	w.account(t, "alice@example.org")
+	endless := &endlessMail{mail: w.mail, began: make(chan struct{})}
+	w.Mail = endless
 	path := filepath.Join(t.TempDir(), "s")
 	ln, err := admin.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &admin.Server{Service: w.Service, Metrics: prometheus.NewRegistry(), Grace: 50 * time.Millisecond}
+	s := &admin.Server{Service: w.Service, Metrics: prometheus.NewRegistry(), Log: zerolog.Nop(), Grace: 50 * time.Millisecond}
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, ln) }()
-	nc, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
+	for _, request := range []string{
+		"POST /v1/accounts HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+		"GET /v1/accounts/alice@example.org HTTP/1.1\r\nHost: gateway\r\n\r\n",
+	} {
+		nc, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		io.WriteString(nc, request)
 	}
-	defer nc.Close()
-	io.WriteString(nc, "POST /v1/accounts HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
-	io.WriteString(nc, `"address"`)
+	<-endless.began
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	if !endless.over.Load() {
+		t.Error("a request is still under way")
+	}
+}
+
+// endlessMail counts until nobody wants to know any more.
+type endlessMail struct {
+	*mail
+	began chan struct{}
+	over  atomic.Bool
+}
+
+func (m *endlessMail) Usage(ctx context.Context, _ string) (int64, int, error) {
+	close(m.began)
+	<-ctx.Done()
+	m.over.Store(true)
+	return 0, 0, ctx.Err()
 }

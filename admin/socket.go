@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +22,9 @@ import (
 // ErrRunning says that a gateway answers on a socket already.
 var ErrRunning = errors.New("a gateway is running there already")
 
+// ErrSocketPath says that a path is too long for a unix socket.
+var ErrSocketPath = fmt.Errorf("the path is longer than %d bytes", maxSocketPath)
+
 // maxSocketPath is what fits in a unix socket's address (sun_path).
 const maxSocketPath = 107
 
@@ -27,7 +32,7 @@ const maxSocketPath = 107
 // that was killed left at path is replaced; one that is alive is ErrRunning.
 func Listen(path string) (net.Listener, error) {
 	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("admin socket %s: the path is longer than %d bytes", path, maxSocketPath)
+		return nil, fmt.Errorf("admin socket %s: %w", path, ErrSocketPath)
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		c.Close()
@@ -83,8 +88,9 @@ func (s *Server) open() *http.ServeMux {
 }
 
 func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handler) error {
+	g := &gate{handler: handler}
 	h := &http.Server{
-		Handler:           handler,
+		Handler:           g,
 		ConnContext:       withPeer,
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 		ReadHeaderTimeout: 10 * time.Second,
@@ -98,17 +104,37 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, handler http.Handle
 		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
-	grace := s.Grace
-	if grace == 0 {
-		grace = 5 * time.Second
-	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(s.Grace, 5*time.Second))
 	defer cancel()
 	if err := h.Shutdown(stop); err != nil {
 		h.Close()
 	}
 	<-served
+	g.close()
 	return nil
+}
+
+// gate lets requests through to a handler until it is closed.
+type gate struct {
+	handler http.Handler
+	mu      sync.RWMutex // held by every request; guards closed
+	closed  bool
+}
+
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if !g.closed {
+		g.handler.ServeHTTP(w, r)
+	}
+}
+
+// close waits for the requests that are under way, which http.Server's Close
+// does not.
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
 }
 
 // errorLog takes what net/http complains about.

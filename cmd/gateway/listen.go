@@ -102,6 +102,12 @@ func (s *sockets) openAdmin(cfg *Config, passed []net.Listener) (err error) {
 		return nil
 	}
 	s.admin, err = admin.Listen(cfg.socket())
+	switch {
+	case errors.Is(err, admin.ErrRunning):
+		err = withHint(err, "stop it, or choose another path with admin.socket or --socket")
+	case errors.Is(err, admin.ErrSocketPath):
+		err = withHint(err, "choose a shorter one with admin.socket or --socket")
+	}
 	return err
 }
 

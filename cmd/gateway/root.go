@@ -45,9 +45,11 @@ exit code is 0, 1 for an error, 2 for a command line that cannot be understood.`
   posthorn account add alice@localhost
   posthorn key gen --for alice@localhost --out alice
   posthorn key add alice@localhost < alice.pem`,
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("posthorn {{.Version}}\n")
 	root.SetIn(e.stdin)
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
