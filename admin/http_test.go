@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"errors"
@@ -293,6 +294,62 @@ func TestHealth(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestBackup(t *testing.T) {
+	w := newWorld(t)
+	c, _ := serve(t, w)
+	w.account(t, "alice@example.org")
+	var b bytes.Buffer
+	if err := c.Backup(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range z.File {
+		names = append(names, f.Name)
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(r)
+		if err != nil || len(content) == 0 || f.Name == admin.BackupMailName && string(content) != "all the mail" {
+			t.Errorf("%s holds %q, %v", f.Name, content, err)
+		}
+	}
+	if got := strings.Join(names, " "); got != "posthorn.json store mail" {
+		t.Errorf("parts: %s", got)
+	}
+}
+
+// A backup that breaks off is an error to the client, never a short file.
+func TestBackupBreaksOff(t *testing.T) {
+	w := newWorld(t)
+	w.Mail = brokenMail{w.mail}
+	c, _ := serve(t, w)
+	var b bytes.Buffer
+	if err := c.Backup(t.Context(), &b); err == nil {
+		t.Fatal("no error")
+	}
+	if _, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len())); err == nil {
+		t.Error("what came looks whole")
+	}
+}
+
+type brokenMail struct{ *mail }
+
+func (brokenMail) Backup(_ context.Context, w io.Writer) error {
+	if _, err := io.CopyN(w, zeros{}, 1<<20); err != nil {
+		return err
+	}
+	return errors.New("disk on fire")
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
 func TestListen(t *testing.T) {
 	dir := t.TempDir()
