@@ -73,7 +73,7 @@ func (g *gateway) open(ctx context.Context) (err error) {
 	if g.accounts, err = accounts.New(ctx, g.store, g.keys, accountsOptions(g.cfg)); err != nil {
 		return err
 	}
-	if g.mail, err = mailbox.Open(g.cfg.mailDir(), mailboxOptions(g.cfg)); err != nil {
+	if g.mail, err = mailbox.Open(g.cfg.mailDir(), mailboxOptions(g.cfg, g.log)); err != nil {
 		return err
 	}
 	g.backend = &backend.Embedded{Mail: g.mail, Accounts: g.accounts, Domains: g.cfg.Domains, Log: g.log}

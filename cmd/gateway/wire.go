@@ -40,8 +40,8 @@ func accountsOptions(c *Config) accounts.Options {
 	}}
 }
 
-func mailboxOptions(c *Config) mailbox.Options {
-	return mailbox.Options{MaxMessageSize: int64(c.MaxMessageSize), Quota: int64(c.Quota)}
+func mailboxOptions(c *Config, log zerolog.Logger) mailbox.Options {
+	return mailbox.Options{MaxMessageSize: int64(c.MaxMessageSize), Quota: int64(c.Quota), Log: log}
 }
 
 func muxConfig(c *Config, m *certs.Manager, handlers map[alpn.Protocol]mux.Handler, log zerolog.Logger) mux.Config {
