@@ -55,7 +55,7 @@ func (s *Service) do(ctx context.Context, who Actor, ev *Event, act func() error
 			s.Log.Error().Err(err).Msg("audit record could not be completed")
 		}
 	}
-	s.logEvent(*ev)
+	s.logEvent(*ev, err)
 	s.trim(ctx)
 	return err
 }
@@ -68,10 +68,13 @@ func (s *Service) record(ctx context.Context, key string, ev Event) error {
 	return s.Store.Update(ctx, func(tx store.Tx) error { return tx.Put(key, b) })
 }
 
-func (s *Service) logEvent(ev Event) {
+func (s *Service) logEvent(ev Event, err error) {
 	l := s.Log.Info()
-	if ev.Error != "" {
-		l = s.Log.Warn().Str("error", ev.Error)
+	switch {
+	case err != nil && s.Privacy: // the text may name an address
+		l = s.Log.Warn().Str("error", problemOf(err).Code)
+	case err != nil:
+		l = s.Log.Warn().Err(err)
 	}
 	l.Str("actor", ev.Actor).Str("action", ev.Action).Str("account", ev.Account)
 	if ev.Address != "" && !s.Privacy {
