@@ -11,6 +11,7 @@ import (
 	"hash"
 	"io"
 	"math"
+	"os"
 
 	"github.com/dgraph-io/badger/v4"
 )
@@ -20,8 +21,12 @@ var ErrBackup = errors.New("mailbox: not a complete backup")
 
 // A backup is backupMagic, all keys and values of the database in order, each
 // with its length before it as an uvarint, a key of length 0, and the SHA-256
-// of all that.
+// of all that. Where the database refers to a file, the file follows in pieces:
+// values of the key kindPiece and blob ID.
 const backupMagic = "posthorn mailbox backup 1\n"
+
+// kindPiece is in backups only.
+const kindPiece = 'C'
 
 const (
 	maxBackupKey   = 2 << 10
@@ -38,31 +43,31 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 		return ErrClosed
 	}
 	defer s.working.Done()
-	b := backupWriter{w: bufio.NewWriterSize(w, 64<<10), sum: sha256.New()}
-	if err := b.backup(ctx, s); err != nil {
+	s.keeping.RLock()
+	defer s.keeping.RUnlock()
+	b := backupWriter{store: s, w: bufio.NewWriterSize(w, 64<<10), sum: sha256.New()}
+	if err := b.backup(ctx); err != nil {
 		return fmt.Errorf("mailbox: backup: %w", err)
 	}
 	return nil
 }
 
 type backupWriter struct {
-	w   *bufio.Writer
-	sum hash.Hash
+	store *Store
+	w     *bufio.Writer
+	sum   hash.Hash
 }
 
-func (b *backupWriter) backup(ctx context.Context, s *Store) error {
+func (b *backupWriter) backup(ctx context.Context) error {
 	if err := b.write([]byte(backupMagic)); err != nil {
 		return err
 	}
-	err := s.view(func(v snapshot) error {
+	err := b.store.view(func(v snapshot) error {
 		return v.scan(nil, func(item *badger.Item) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			if err := b.field(item.Key()); err != nil {
-				return err
-			}
-			return item.Value(b.field)
+			return b.item(ctx, item)
 		})
 	})
 	if err != nil {
@@ -75,6 +80,50 @@ func (b *backupWriter) backup(ctx context.Context, s *Store) error {
 		return err
 	}
 	return b.w.Flush()
+}
+
+func (b *backupWriter) item(ctx context.Context, item *badger.Item) error {
+	key := item.Key()
+	if key[0] == kindGarbage {
+		return nil
+	}
+	if err := b.field(key); err != nil {
+		return err
+	}
+	if err := item.Value(b.field); err != nil || key[0] != kindBlob {
+		return err
+	}
+	var record blobRecord
+	if err := item.Value(record.decode); err != nil || !record.inFile {
+		return err
+	}
+	return b.file(ctx, keyNumber(key))
+}
+
+// file writes the pieces of a message.
+func (b *backupWriter) file(ctx context.Context, blob uint64) error {
+	file, err := b.store.files.open(blob)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	buf := make([]byte, inlineSize)
+	for {
+		n, err := io.ReadFull(file, buf)
+		if n > 0 {
+			if err := errors.Join(b.field(numberKey(kindPiece, blob)), b.field(buf[:n])); err != nil {
+				return err
+			}
+		}
+		switch {
+		case err == io.EOF || err == io.ErrUnexpectedEOF:
+			return nil
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+	}
 }
 
 func (b *backupWriter) field(v []byte) error {
@@ -91,21 +140,39 @@ func (b *backupWriter) write(v []byte) error {
 }
 
 // Restore fills an empty store from such a copy. Meanwhile nothing else can be
-// done with the store; when it fails, the store is empty again.
+// done with the store; when it fails, or the process dies, the store is empty
+// again.
 func (s *Store) Restore(ctx context.Context, r io.Reader) error {
 	if err := s.beginRestore(); err != nil {
 		return err
 	}
 	defer s.endRestore()
-	b := backupReader{r: bufio.NewReaderSize(r, 64<<10), sum: sha256.New()}
-	err := b.restore(ctx, s)
+	b := backupReader{store: s, r: bufio.NewReaderSize(r, 64<<10), sum: sha256.New()}
+	err := s.committer.do(func(t *tx) error {
+		t.set(restoreKey(), present)
+		return nil
+	})
 	if err == nil {
-		return s.recover()
+		err = b.restore(ctx)
 	}
-	if drop := s.db.DropAll(); drop != nil {
-		err = errors.Join(err, drop)
+	if err == nil {
+		err = s.committer.do(func(t *tx) error {
+			t.delete(restoreKey())
+			return nil
+		})
 	}
-	return fmt.Errorf("mailbox: restore: %w", err)
+	if err != nil {
+		return fmt.Errorf("mailbox: restore: %w", errors.Join(err, s.clear()))
+	}
+	return s.recover()
+}
+
+// clear deletes what an incomplete Restore has left.
+func (s *Store) clear() error {
+	if err := s.files.removeAll(); err != nil {
+		return err
+	}
+	return s.db.DropAll()
 }
 
 // beginRestore makes sure that the store is empty and that nobody uses it.
@@ -141,11 +208,15 @@ func (s *Store) checkEmpty() error {
 }
 
 type backupReader struct {
-	r   *bufio.Reader
-	sum hash.Hash
+	store *Store
+	r     *bufio.Reader
+	sum   hash.Hash
+	file  *os.File // the message whose pieces are being read
+	blob  uint64
 }
 
-func (b *backupReader) restore(ctx context.Context, s *Store) error {
+func (b *backupReader) restore(ctx context.Context) error {
+	defer func() { b.endFile() }() // when it fails
 	magic := make([]byte, len(backupMagic))
 	if err := b.read(magic); err != nil || string(magic) != backupMagic {
 		return errors.Join(ErrBackup, err)
@@ -159,7 +230,7 @@ func (b *backupReader) restore(ctx context.Context, s *Store) error {
 			return err
 		}
 		last = end
-		err = s.committer.do(func(t *tx) error {
+		err = b.store.committer.do(func(t *tx) error {
 			t.grows = true
 			for _, w := range batch {
 				t.write(w)
@@ -169,6 +240,9 @@ func (b *backupReader) restore(ctx context.Context, s *Store) error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := errors.Join(b.endFile(), syncDir(b.store.files.incoming)); err != nil {
+		return diskError(err)
 	}
 	want := b.sum.Sum(nil)
 	got := make([]byte, len(want))
@@ -193,7 +267,13 @@ func (b *backupReader) batch() (batch []write, last bool, err error) {
 		if err != nil {
 			return nil, false, err
 		}
-		if key[0] == kindFolder {
+		switch key[0] {
+		case kindPiece:
+			if err := b.piece(key, value); err != nil {
+				return nil, false, err
+			}
+			continue
+		case kindFolder:
 			if value, err = skipUIDs(value); err != nil {
 				return nil, false, err
 			}
@@ -202,6 +282,47 @@ func (b *backupReader) batch() (batch []write, last bool, err error) {
 		size += len(key) + len(value)
 	}
 	return batch, false, nil
+}
+
+// piece appends to the file of a message.
+func (b *backupReader) piece(key, value []byte) error {
+	if len(key) != len(numberKey(kindPiece, 0)) {
+		return ErrBackup
+	}
+	if blob := keyNumber(key); b.file == nil || b.blob != blob {
+		if err := b.endFile(); err != nil {
+			return err
+		}
+		file, err := b.store.files.create(blob)
+		if err != nil {
+			return diskError(err)
+		}
+		b.file, b.blob = file, blob
+	}
+	free, err := b.store.committer.freeSpace()
+	if err == nil && free < int64(len(value)) {
+		err = ErrFull
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := b.file.Write(value); err != nil {
+		return diskError(err)
+	}
+	return nil
+}
+
+// endFile puts the file being written, if any, on disk.
+func (b *backupReader) endFile() error {
+	if b.file == nil {
+		return nil
+	}
+	err := errors.Join(b.file.Sync(), b.file.Close())
+	b.file = nil
+	if err != nil {
+		return diskError(err)
+	}
+	return nil
 }
 
 func skipUIDs(value []byte) ([]byte, error) {

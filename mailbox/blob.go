@@ -1,46 +1,135 @@
 package mailbox
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
 
 	"posthorn/mailbox/structure"
 )
 
-// A message is stored in chunks. The first is small, because mail programs
-// often want the header of a large message and nothing else.
-const (
-	firstChunk = 32 << 10
-	nextChunk  = 128 << 10
-)
+// inlineSize is how large a message may be to be stored in the database, where
+// it shares the sync of its change. Larger ones are files of their own: they
+// need no memory on the way in, are not rewritten by compactions, and give
+// their space back at once.
+const inlineSize = 256 << 10
 
-func chunkCount(size int64) int {
-	if size <= firstChunk {
-		return 1
-	}
-	return 1 + int((size-firstChunk+nextChunk-1)/nextChunk)
+// smallBuffer is what receiving begins with, as most messages are small.
+const smallBuffer = 16 << 10
+
+// files are the large messages, by blob ID in hexadecimal. One is incoming
+// until the change that adds it is on disk; what a crash leaves in incoming is
+// sorted out by recover. Only then it is moved to messages, so that the
+// directory looked through at the start is a short one.
+type files struct{ messages, incoming string }
+
+func openFiles(dir string) (files, error) {
+	f := files{filepath.Join(dir, "messages"), filepath.Join(dir, "incoming")}
+	return f, errors.Join(os.MkdirAll(f.messages, 0o700), os.MkdirAll(f.incoming, 0o700), syncDir(dir))
 }
 
-// upload is a message on its way in. Up to firstChunk+nextChunk octets wait in
-// memory for the change that makes a message of them; more go to disk as they
-// come, under a mark that says that nobody can see them yet.
+func fileName(dir string, blob uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("%016x", blob))
+}
+
+// create makes the file of a new message.
+func (f files) create(blob uint64) (*os.File, error) {
+	return os.OpenFile(fileName(f.incoming, blob), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+// settle moves a file whose change is on disk to the others. If that is lost,
+// or fails, the file is found all the same.
+func (f files) settle(blob uint64) {
+	_ = os.Rename(fileName(f.incoming, blob), fileName(f.messages, blob))
+}
+
+// open opens a message wherever it is. It looks for it twice in case it is
+// being moved.
+func (f files) open(blob uint64) (file *os.File, err error) {
+	for _, dir := range []string{f.messages, f.incoming, f.messages} {
+		file, err = os.Open(fileName(dir, blob))
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return file, err
+}
+
+// remove deletes a message, which need not exist.
+func (f files) remove(blob uint64) error {
+	for _, dir := range []string{f.incoming, f.messages} {
+		if err := os.Remove(fileName(dir, blob)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeAll deletes all messages.
+func (f files) removeAll() error {
+	for _, dir := range []string{f.incoming, f.messages} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// listIncoming returns the blob IDs of the files in incoming.
+func (f files) listIncoming() ([]uint64, error) {
+	entries, err := os.ReadDir(f.incoming)
+	if err != nil {
+		return nil, err
+	}
+	var ids []uint64
+	for _, e := range entries {
+		if id, err := strconv.ParseUint(e.Name(), 16, 64); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// upload is a message on its way in: in buf as long as it fits, then in file.
 type upload struct {
 	s         *Store
 	id        uint64
 	size      int64
 	structure []byte
-	chunks    [][]byte // in memory, the last one being filled
-	written   int      // chunks on disk
+	buf       []byte
+	file      *os.File // nil: the message is buf
+	stored    bool     // the change that adds it is on disk
 }
 
-// receive reads a message to its end. The caller calls discard in the end,
+// receive reads a message to its end. The caller calls finish in the end,
 // whatever happens in between.
 func (s *Store) receive(ctx context.Context, r io.Reader) (*upload, error) {
-	u := &upload{s: s, id: s.lastBlob.Add(1)}
-	if err := u.read(ctx, r); err != nil {
-		u.discard()
+	u := &upload{s: s, id: s.lastBlob.Add(1), buf: *s.buffers.Get().(*[]byte)}
+	err := u.read(ctx, r)
+	if err == nil && u.file != nil {
+		err = u.sync()
+	}
+	if err != nil {
+		u.finish()
 		return nil, err
 	}
 	return u, nil
@@ -49,19 +138,15 @@ func (s *Store) receive(ctx context.Context, r io.Reader) (*upload, error) {
 func (u *upload) read(ctx context.Context, r io.Reader) error {
 	p := structure.NewParser()
 	for {
-		if err := ctx.Err(); err != nil {
+		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		buf, err := u.room()
-		if err != nil {
+		if err := u.makeRoom(); err != nil {
 			return err
 		}
-		n, err := r.Read(buf)
-		if n < 0 || n > len(buf) {
-			return errors.New("mailbox: bad Read count")
-		}
-		p.Write(buf[:n])
-		u.chunks[len(u.chunks)-1] = u.chunks[len(u.chunks)-1][:len(u.chunks[len(u.chunks)-1])+n]
+		n, err := r.Read(u.buf[len(u.buf):cap(u.buf)])
+		u.buf = u.buf[:len(u.buf)+n]
+		p.Write(u.buf[len(u.buf)-n:])
 		if u.size += int64(n); u.size > u.s.options.MaxMessageSize {
 			return ErrTooBig
 		}
@@ -75,116 +160,101 @@ func (u *upload) read(ctx context.Context, r io.Reader) error {
 	}
 }
 
-// room returns where the next octets go, and writes chunks that are full.
-func (u *upload) room() ([]byte, error) {
-	if n := len(u.chunks); n > 0 {
-		last := u.chunks[n-1]
-		if len(last) < cap(last) {
-			return last[len(last):cap(last)], nil
-		}
-		if u.written > 0 || n > 1 {
-			if err := u.flush(); err != nil {
-				return nil, err
-			}
-		}
+// makeRoom grows a full buffer or, when it is as large as they get, empties it
+// into the file.
+func (u *upload) makeRoom() error {
+	switch {
+	case len(u.buf) < cap(u.buf):
+		return nil
+	case cap(u.buf) < inlineSize:
+		u.buf = append(make([]byte, 0, min(4*cap(u.buf), inlineSize)), u.buf...)
+		return nil
 	}
-	if u.written+len(u.chunks) == 0 {
-		u.chunks = append(u.chunks, (*u.s.firstChunks.Get().(*[firstChunk]byte))[:0])
-	} else {
-		u.chunks = append(u.chunks, (*u.s.nextChunks.Get().(*[nextChunk]byte))[:0])
+	if u.file == nil {
+		file, err := u.s.files.create(u.id)
+		if err != nil {
+			return diskError(err)
+		}
+		u.file = file
 	}
-	last := u.chunks[len(u.chunks)-1]
-	return last[:cap(last)], nil
+	return u.flush()
 }
 
-// flush writes the chunks in memory to disk.
+// flush appends the buffer to the file.
 func (u *upload) flush() error {
-	err := u.s.committer.do(func(t *tx) error {
-		t.grows = true
-		if u.written == 0 {
-			t.set(numberKey(kindPending, u.id), present)
-		}
-		u.stageChunks(t)
-		return nil
-	})
+	free, err := u.s.committer.freeSpace()
 	if err != nil {
 		return err
 	}
-	u.written += len(u.chunks)
-	u.release()
+	if free < int64(len(u.buf)) {
+		return ErrFull
+	}
+	if _, err := u.file.Write(u.buf); err != nil {
+		return diskError(err)
+	}
+	u.buf = u.buf[:0]
 	return nil
 }
 
-func (u *upload) stageChunks(t *tx) {
-	for i, c := range u.chunks {
-		t.set(chunkKey(u.id, u.written+i), c)
+// sync puts the complete file on disk.
+func (u *upload) sync() error {
+	if err := u.flush(); err != nil {
+		return err
 	}
+	if err := u.file.Sync(); err != nil {
+		return diskError(err)
+	}
+	if err := syncDir(u.s.files.incoming); err != nil {
+		return diskError(err)
+	}
+	return nil
 }
 
-// stage makes a message of the upload that refs folders will share, in the
-// change that adds it to them.
-func (u *upload) stage(t *tx, refs int) {
-	t.grows = true
-	u.stageChunks(t)
-	record := blobRecord{size: u.size, structure: u.structure}
-	t.set(numberKey(kindBlob, u.id), record.encode())
-	if refs > 1 {
-		t.set(numberKey(kindRefs, u.id), uintValue(uint64(refs)))
-	}
-	if u.written > 0 {
-		t.delete(numberKey(kindPending, u.id))
-	}
-}
-
-// release gives the buffers back.
-func (u *upload) release() {
-	for _, c := range u.chunks {
-		if cap(c) == firstChunk {
-			u.s.firstChunks.Put((*[firstChunk]byte)(c[:firstChunk]))
-		} else {
-			u.s.nextChunks.Put((*[nextChunk]byte)(c[:nextChunk]))
+// store adds the message to the database, together with the refs messages that
+// the change makes of it.
+func (u *upload) store(refs int, apply func(*tx) error) error {
+	err := u.s.committer.do(func(t *tx) error {
+		t.grows = true
+		record := blobRecord{size: u.size, inFile: u.file != nil, structure: u.structure}
+		t.set(numberKey(kindBlob, u.id), record.encode())
+		if u.file == nil {
+			t.set(numberKey(kindContent, u.id), u.buf)
 		}
-	}
-	u.chunks = u.chunks[:0]
+		t.setRefs(u.id, uint64(refs))
+		return apply(t)
+	})
+	u.stored = err == nil
+	return err
 }
 
-// discard ends the upload. If no message came of it, its chunks are deleted;
-// when even that fails, Run or the next Open does it.
-func (u *upload) discard() {
-	u.release()
-	if u.written == 0 {
+// finish ends the upload, and leaves nothing behind if it was not stored.
+func (u *upload) finish() {
+	if cap(u.buf) == smallBuffer {
+		u.buf = u.buf[:0]
+		u.s.buffers.Put(&u.buf)
+	}
+	if u.file == nil {
 		return
 	}
-	if err := u.s.dropPending(u.id); err != nil {
-		u.s.abandon(u.id)
+	_ = u.file.Close() // it was synced, or is not wanted
+	if u.stored {
+		u.s.files.settle(u.id)
+	} else {
+		_ = u.s.files.remove(u.id) // recover would do it, too
 	}
 }
 
-// dropPending deletes an upload if it has become no message.
-func (s *Store) dropPending(id uint64) error {
-	return s.committer.do(func(t *tx) error {
-		pending := numberKey(kindPending, id)
-		err := t.get(pending, func([]byte) error { return nil })
-		if notFound(err) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		for n := 0; ; n++ {
-			key := chunkKey(id, n)
-			if err := t.get(key, func([]byte) error { return nil }); notFound(err) {
-				break
-			} else if err != nil {
-				return err
-			}
-			t.delete(key)
-		}
-		t.delete(pending)
-		return nil
-	})
+// link adds a reference to a blob.
+func (t *tx) link(blob uint64) error {
+	refs, err := getUint(t, numberKey(kindRefs, blob), 1)
+	if err == nil {
+		t.setRefs(blob, refs+1)
+	}
+	return err
 }
 
-// unlink takes one reference to a blob away, and the blob with the last one.
+// unlink takes a reference to a blob away, and the blob with the last one. Its
+// file is deleted later: see removeGarbage.
 func (t *tx) unlink(blob uint64) error {
 	refs, err := getUint(t, numberKey(kindRefs, blob), 1)
 	if err != nil {
@@ -199,114 +269,19 @@ func (t *tx) unlink(blob uint64) error {
 		return err
 	}
 	t.delete(numberKey(kindBlob, blob))
-	for n := range chunkCount(record.size) {
-		t.delete(chunkKey(blob, n))
+	if record.inFile {
+		t.set(numberKey(kindGarbage, blob), present)
+		t.garbage = true
+	} else {
+		t.delete(numberKey(kindContent, blob))
 	}
-	return nil
-}
-
-// link adds n references to a blob.
-func (t *tx) link(blob uint64, n int) error {
-	refs, err := getUint(t, numberKey(kindRefs, blob), 1)
-	if err != nil {
-		return err
-	}
-	t.setRefs(blob, refs+uint64(n))
 	return nil
 }
 
 func (t *tx) setRefs(blob, refs uint64) {
-	if refs == 1 {
-		t.delete(numberKey(kindRefs, blob))
+	if key := numberKey(kindRefs, blob); refs == 1 {
+		t.delete(key)
 	} else {
-		t.set(numberKey(kindRefs, blob), uintValue(refs))
+		t.set(key, uintValue(refs))
 	}
-}
-
-// content reads octets of a message in one snapshot.
-type content struct {
-	s    snapshot
-	blob uint64
-	size int64
-}
-
-// copy writes the octets from start to end to w, a chunk at a time.
-func (c *content) copy(w io.Writer, start, end int64) error {
-	for end = min(end, c.size); start < end; {
-		n, first := chunkAt(start)
-		stop := min(end, chunkEnd(start))
-		err := c.s.get(chunkKey(c.blob, n), func(chunk []byte) error {
-			if int64(len(chunk)) < stop-first {
-				return &contentError{errCorrupt}
-			}
-			_, err := w.Write(chunk[start-first : stop-first])
-			return err
-		})
-		if notFound(err) {
-			return &contentError{errCorrupt}
-		} else if err != nil {
-			return err
-		}
-		start = stop
-	}
-	return nil
-}
-
-// chunkAt returns the number of the chunk that has the octet at offset, and the
-// chunk's own offset.
-func chunkAt(offset int64) (n int, first int64) {
-	if offset < firstChunk {
-		return 0, 0
-	}
-	i := (offset - firstChunk) / nextChunk
-	return 1 + int(i), firstChunk + i*nextChunk
-}
-
-// chunkEnd returns the offset after the chunk that has the octet at offset.
-func chunkEnd(offset int64) int64 {
-	if offset < firstChunk {
-		return firstChunk
-	}
-	return firstChunk + ((offset-firstChunk)/nextChunk+1)*nextChunk
-}
-
-// contentError is a failure to read what was stored, as opposed to what a
-// decoder says of it.
-type contentError struct{ err error }
-
-func (e *contentError) Error() string { return "message content: " + e.err.Error() }
-func (e *contentError) Unwrap() error { return e.err }
-
-func isContentError(err error) bool {
-	var ce *contentError
-	return errors.As(err, &ce)
-}
-
-// reader reads the octets from start to end. It holds a chunk in memory.
-func (c *content) reader(start, end int64) io.Reader {
-	return &contentReader{c: c, at: start, end: min(end, c.size)}
-}
-
-type contentReader struct {
-	c       *content
-	at, end int64
-	chunk   []byte // a copy of the chunk in use
-	rest    []byte // of chunk, to be read next
-}
-
-func (r *contentReader) Read(b []byte) (int, error) {
-	if len(r.rest) == 0 {
-		if r.at >= r.end {
-			return 0, io.EOF
-		}
-		stop := min(r.end, chunkEnd(r.at))
-		buf := bytes.NewBuffer(r.chunk[:0])
-		if err := r.c.copy(buf, r.at, stop); err != nil {
-			return 0, err
-		}
-		r.chunk, r.rest, r.at = buf.Bytes(), buf.Bytes(), stop
-	}
-	n := copy(b, r.rest)
-	r.rest = r.rest[n:]
-	return n, nil
 }

@@ -21,6 +21,7 @@ type committer struct {
 	log       zerolog.Logger
 	freeSpace func() (int64, error)
 	published func(event)
+	garbage   func() // there are files to be deleted
 
 	mu    sync.Mutex // guards queue and busy
 	queue []*change
@@ -130,6 +131,9 @@ func (c *committer) flush(g *group) error {
 		if t.after != nil {
 			t.after()
 		}
+		if t.garbage {
+			c.garbage()
+		}
 	}
 	return nil
 }
@@ -202,13 +206,14 @@ func (g *group) add(ch *change, t *tx, free *int64) error {
 // tx is one change in the making: what it has written so far, on top of what
 // the changes before it have.
 type tx struct {
-	base   snapshot
-	writes []write
-	index  map[string]int // of writes, by key
-	size   int64
-	grows  bool // adds mail
-	events []event
-	after  func() // runs once the change is on disk, before any later change
+	base    snapshot
+	writes  []write
+	index   map[string]int // of writes, by key
+	size    int64
+	grows   bool // adds mail
+	garbage bool // leaves files to be deleted
+	events  []event
+	after   func() // runs once the change is on disk, before any later change
 }
 
 // write sets a key, or deletes it if value is nil.

@@ -1,6 +1,11 @@
 package mailbox
 
-import "github.com/dgraph-io/badger/v4"
+import (
+	"os"
+	"testing"
+
+	"github.com/dgraph-io/badger/v4"
+)
 
 // SetFreeSpace replaces the measurement of free disk space.
 func (s *Store) SetFreeSpace(f func() (int64, error)) { s.committer.freeSpace = f }
@@ -11,4 +16,18 @@ func (s *Store) CountKeys(kind byte) (n int, err error) {
 		return v.scan([]byte{kind}, func(*badger.Item) error { n++; return nil })
 	})
 	return n, err
+}
+
+// Files counts the files of messages.
+func (s *Store) Files(t testing.TB) int {
+	t.Helper()
+	n := 0
+	for _, dir := range []string{s.files.incoming, s.files.messages} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(entries)
+	}
+	return n
 }

@@ -14,12 +14,10 @@ import (
 //	m folderID UID           messageRecord
 //	b blobID                 blobRecord: a message's size and structure
 //	r blobID                 how many messages share the blob; absent: one
-//	c blobID N               the N-th chunk of the message
-//	p blobID                 an upload that has not become a message yet
-//	x folderID               a deleted mailbox whose messages are being deleted
-//
-// A blob counts once b is there; c without b belongs to an upload, and p names
-// every upload whose chunks are in the database.
+//	c blobID                 the message, if it is not a file
+//	g blobID                 a deleted message whose file is to be deleted
+//	x folderID               a deleted mailbox whose messages are to be deleted
+//	z                        a Restore is under way
 const (
 	kindMeta      = 'v'
 	kindUser      = 'u'
@@ -29,12 +27,15 @@ const (
 	kindMessage   = 'm'
 	kindBlob      = 'b'
 	kindRefs      = 'r'
-	kindChunk     = 'c'
-	kindPending   = 'p'
+	kindContent   = 'c'
+	kindGarbage   = 'g'
 	kindRemoved   = 'x'
+	kindRestore   = 'z'
 )
 
 func metaKey() []byte { return []byte{kindMeta} }
+
+func restoreKey() []byte { return []byte{kindRestore} }
 
 func userKey(user string) []byte { return append([]byte{kindUser}, user...) }
 
@@ -48,10 +49,6 @@ func nameKey(kind byte, userN uint64, name string) []byte {
 
 func messageKey(folder uint64, uid uint32) []byte {
 	return binary.BigEndian.AppendUint32(numberKey(kindMessage, folder), uid)
-}
-
-func chunkKey(blob uint64, n int) []byte {
-	return binary.BigEndian.AppendUint32(numberKey(kindChunk, blob), uint32(n))
 }
 
 // keyNumber is the number behind the kind of a key.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,15 +36,11 @@ var (
 
 // Options are the settings of a Store. Zero fields take the defaults.
 type Options struct {
-	MaxMessageSize int64 // bytes; default 50 MiB; at most 2 GiB
+	MaxMessageSize int64 // bytes; default 50 MiB
 	Quota          int64 // bytes of messages for each user; default 0: none
 	Log            zerolog.Logger
 	Now            func() time.Time // internal dates; default time.Now
 }
-
-// maxMessageSize keeps the deletion of any message below the size of a
-// transaction.
-const maxMessageSize = 2 << 30
 
 // Store keeps the mail of all users. Its methods may be called concurrently.
 type Store struct {
@@ -55,15 +52,16 @@ type Store struct {
 	accept    *sessionListener
 	served    chan struct{} // closed when server has ended
 
-	lastBlob    atomic.Uint64
-	firstChunks sync.Pool // of *[firstChunk]byte
-	nextChunks  sync.Pool // of *[nextChunk]byte
+	files    files
+	garbage  chan struct{} // has an element when files are to be deleted
+	keeping  sync.RWMutex  // held for reading while no file may be deleted
+	lastBlob atomic.Uint64
+	buffers  sync.Pool // of *[]byte, empty, with a capacity of smallBuffer
 
-	mu        sync.Mutex // guards what follows
-	closing   bool
-	working   sync.WaitGroup // Add only under mu, and not when closing
-	sessions  map[string]map[*servedConn]struct{}
-	abandoned map[uint64]struct{} // uploads whose chunks could not be deleted
+	mu       sync.Mutex // guards what follows
+	closing  bool
+	working  sync.WaitGroup // Add only under mu, and not when closing
+	sessions map[string]map[*servedConn]struct{}
 }
 
 // Open opens or creates the store in dir, which it locks, and removes what
@@ -72,27 +70,31 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.MaxMessageSize <= 0 {
 		o.MaxMessageSize = 50 << 20
 	}
-	o.MaxMessageSize = min(o.MaxMessageSize, maxMessageSize)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	db, err := badger.Open(databaseOptions(dir, o.Log))
+	f, err := openFiles(dir)
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: open: %w", err)
+	}
+	db, err := badger.Open(databaseOptions(filepath.Join(dir, "index"), o.Log))
 	if err != nil {
 		return nil, fmt.Errorf("mailbox: open: %w", err)
 	}
 	s := &Store{
-		options:     o,
-		db:          db,
-		firstChunks: sync.Pool{New: func() any { return new([firstChunk]byte) }},
-		nextChunks:  sync.Pool{New: func() any { return new([nextChunk]byte) }},
-		sessions:    make(map[string]map[*servedConn]struct{}),
-		abandoned:   make(map[uint64]struct{}),
+		options:  o,
+		db:       db,
+		files:    f,
+		garbage:  make(chan struct{}, 1),
+		buffers:  sync.Pool{New: func() any { b := make([]byte, 0, smallBuffer); return &b }},
+		sessions: make(map[string]map[*servedConn]struct{}),
 	}
 	s.committer = &committer{
 		db:        db,
 		log:       o.Log,
 		freeSpace: func() (int64, error) { return freeSpace(dir) },
 		published: s.hub.publish,
+		garbage:   s.noteGarbage,
 	}
 	if err := s.recover(); err != nil {
 		db.Close()
@@ -102,17 +104,31 @@ func Open(dir string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// recover finds the numbers to go on from, and finishes what was interrupted.
+// recover finds the number to go on from, and finishes what was interrupted.
 func (s *Store) recover() error {
-	var pending, removed []uint64
-	err := s.view(func(v snapshot) error {
-		s.lastBlob.Store(max(v.lastNumber(kindBlob), v.lastNumber(kindChunk), v.lastNumber(kindPending)))
-		err := v.scan([]byte{kindPending}, func(item *badger.Item) error {
-			pending = append(pending, keyNumber(item.Key()))
-			return nil
-		})
-		if err != nil {
-			return err
+	err := s.view(func(v snapshot) error { return v.get(restoreKey(), func([]byte) error { return nil }) })
+	if err == nil {
+		return s.clear()
+	} else if !notFound(err) {
+		return err
+	}
+	incoming, err := s.files.listIncoming()
+	if err != nil {
+		return err
+	}
+	var removed []uint64
+	err = s.view(func(v snapshot) error {
+		s.lastBlob.Store(max(v.lastNumber(kindBlob), v.lastNumber(kindGarbage)))
+		for _, id := range incoming {
+			err := v.get(numberKey(kindBlob, id), func([]byte) error { return nil })
+			if err == nil {
+				s.files.settle(id)
+			} else if notFound(err) {
+				err = s.files.remove(id)
+			}
+			if err != nil {
+				return err
+			}
 		}
 		return v.scan([]byte{kindRemoved}, func(item *badger.Item) error {
 			removed = append(removed, keyNumber(item.Key()))
@@ -122,69 +138,77 @@ func (s *Store) recover() error {
 	if err != nil {
 		return err
 	}
-	for _, id := range pending {
-		if err := s.dropPending(id); err != nil {
-			if !errors.Is(err, ErrFull) {
-				return err
-			}
-			s.abandon(id)
-		}
-	}
 	for _, id := range removed {
 		if err := s.purge(id); err != nil && !errors.Is(err, ErrFull) {
 			return err
 		}
 	}
+	if err := s.removeGarbage(); err != nil && !errors.Is(err, ErrFull) {
+		return err
+	}
 	return nil
 }
 
-// abandon leaves an upload to Run.
-func (s *Store) abandon(id uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.abandoned[id] = struct{}{}
+// noteGarbage tells Run that there is work.
+func (s *Store) noteGarbage() {
+	select {
+	case s.garbage <- struct{}{}:
+	default: // it knows
+	}
 }
 
-// tidyInterval is how often Run looks for work.
-const tidyInterval = time.Minute
-
-// Run does the store's background work until ctx ends.
+// Run does the store's background work until ctx ends: it deletes the files of
+// deleted messages.
 func (s *Store) Run(ctx context.Context) error {
-	tick := time.NewTicker(tidyInterval)
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
-			if err := s.tidy(); err != nil {
-				s.options.Log.Warn().Err(err).Msg("tidying mailboxes")
-			}
+		case <-s.garbage:
 		}
+		if !s.begin() {
+			return nil
+		}
+		if err := s.removeGarbage(); err != nil {
+			s.options.Log.Warn().Err(err).Msg("deleting files of messages")
+		}
+		s.working.Done()
 	}
 }
 
-// tidy deletes abandoned uploads.
-func (s *Store) tidy() error {
-	if !s.begin() {
-		return nil
-	}
-	defer s.working.Done()
-	s.mu.Lock()
-	var ids []uint64
-	for id := range s.abandoned {
-		ids = append(ids, id)
-	}
-	s.mu.Unlock()
-	for _, id := range ids {
-		if err := s.dropPending(id); err != nil {
+// removeGarbage deletes the files of deleted messages. It waits for backups,
+// which may still want them.
+func (s *Store) removeGarbage() error {
+	s.keeping.Lock()
+	defer s.keeping.Unlock()
+	for {
+		var ids []uint64
+		err := s.view(func(v snapshot) error {
+			return v.scan([]byte{kindGarbage}, func(item *badger.Item) error {
+				if ids = append(ids, keyNumber(item.Key())); len(ids) == batchMessages {
+					return errEnough
+				}
+				return nil
+			})
+		})
+		if err != nil && !errors.Is(err, errEnough) || len(ids) == 0 {
 			return err
 		}
-		s.mu.Lock()
-		delete(s.abandoned, id)
-		s.mu.Unlock()
+		for _, id := range ids {
+			if err := s.files.remove(id); err != nil {
+				return err
+			}
+		}
+		err = s.committer.do(func(t *tx) error {
+			for _, id := range ids {
+				t.delete(numberKey(kindGarbage, id))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 	}
-	return nil
 }
 
 // begin registers work that Close waits for, unless it is too late.
@@ -221,10 +245,9 @@ func (s *Store) Deliver(ctx context.Context, users []string, r io.Reader) error 
 	if err != nil {
 		return err
 	}
-	defer u.discard()
+	defer u.finish()
 	date := s.options.Now()
-	return s.committer.do(func(t *tx) error {
-		u.stage(t, len(to))
+	return u.store(len(to), func(t *tx) error {
 		for user := range to {
 			m := messageRecord{blob: u.id, size: u.size, date: date}
 			if _, err := s.deliverTo(t, user, &m); err != nil {

@@ -216,15 +216,15 @@ func TestDeliverErrors(t *testing.T) {
 			if ctx == nil {
 				ctx = t.Context()
 			}
-			before, _ := s.CountKeys('c')
+			before, _ := s.CountKeys('b')
 			if err := s.Deliver(ctx, tc.users, tc.r); !errors.Is(err, tc.want) {
 				t.Errorf("error %v, want %v", err, tc.want)
 			}
-			if after, _ := s.CountKeys('c'); after != before {
-				t.Errorf("%d chunks were %d", after, before)
+			if after, _ := s.CountKeys('b'); after != before {
+				t.Errorf("%d blobs were %d", after, before)
 			}
-			if pending, _ := s.CountKeys('p'); pending != 0 {
-				t.Errorf("%d uploads left", pending)
+			if files := s.Files(t); files != 1 {
+				t.Errorf("%d files", files)
 			}
 			if _, n, _ := s.Usage(ctx, "a"); n != 0 {
 				t.Errorf("%d messages", n)

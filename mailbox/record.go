@@ -176,16 +176,21 @@ func (m *messageRecord) has(flag imap.Flag) bool {
 // blobRecord is the content of a message, whoever has it.
 type blobRecord struct {
 	size      int64
+	inFile    bool   // not in the database
 	structure []byte // as structure.Part.Encode wrote it
 }
 
 func (b *blobRecord) encode() []byte {
-	return append(pack(uint64(b.size)), b.structure...)
+	var place uint64
+	if b.inFile {
+		place = 1
+	}
+	return append(pack(uint64(b.size), place), b.structure...)
 }
 
 func (b *blobRecord) decode(v []byte) error {
 	r := unpack(v)
-	b.size = int64(r.uint())
+	b.size, b.inFile = int64(r.uint()), r.uint() == 1
 	b.structure = r.b
 	return r.err()
 }

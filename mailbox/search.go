@@ -31,19 +31,21 @@ type search struct {
 	sets     map[*imap.SearchCriteria][][]span
 	deadline time.Time
 	now      func() time.Time
+	store    *Store
 }
 
 // newSearch prepares criteria: its sets become places in the view, and its texts
 // lower case.
-func newSearch(sel *selection, criteria *imap.SearchCriteria, now func() time.Time) (*search, error) {
-	s := &search{
+func (s *Store) newSearch(sel *selection, criteria *imap.SearchCriteria, now func() time.Time) (*search, error) {
+	search := &search{
+		store:    s,
 		sel:      sel,
 		criteria: criteria,
 		sets:     make(map[*imap.SearchCriteria][][]span),
 		deadline: now().Add(searchTime),
 		now:      now,
 	}
-	return s, s.prepare(criteria, 0)
+	return search, search.prepare(criteria, 0)
 }
 
 func (s *search) prepare(c *imap.SearchCriteria, depth int) error {
@@ -94,13 +96,8 @@ func (s *search) run(v snapshot) ([]uint32, error) {
 		if s.late() {
 			return errSearchLimit
 		}
-		m := &candidate{search: s, place: int(seq) - 1, recent: s.sel.isRecent(uid)}
-		if err := item.Value(m.decode); err != nil {
-			return err
-		}
-		m.content = content{s: v, blob: m.blob, size: m.size}
-		ok, err := m.match(s.criteria)
-		if ok && err == nil {
+		ok, err := s.try(v, item, int(seq)-1)
+		if ok {
 			found = append(found, uid)
 		}
 		return err
@@ -108,22 +105,43 @@ func (s *search) run(v snapshot) ([]uint32, error) {
 	return found, err
 }
 
+// try says whether the message at a place in the view matches. One that is
+// being deleted does not.
+func (s *search) try(v snapshot, item *badger.Item, place int) (bool, error) {
+	m := &candidate{search: s, snapshot: v, place: place, recent: s.sel.isRecent(keyUID(item.Key()))}
+	if err := item.Value(m.decode); err != nil {
+		return false, err
+	}
+	defer m.close()
+	ok, err := m.match(s.criteria)
+	if err == errGone {
+		return false, nil
+	}
+	return ok && err == nil, err
+}
+
 // candidate is a message that may match.
 type candidate struct {
 	messageRecord
-	search  *search
-	place   int // in the view
-	recent  bool
-	content content
-	part    *structure.Part // loaded when first needed
+	search   *search
+	snapshot snapshot
+	place    int // in the view
+	recent   bool
+	content  *content // nil: not needed so far
 }
 
-func (m *candidate) root() (*structure.Part, error) {
-	var err error
-	if m.part == nil {
-		m.part, err = m.content.s.structure(m.blob)
+// open makes the content available.
+func (m *candidate) open() (err error) {
+	if m.content == nil {
+		m.content, err = m.search.store.openContent(m.snapshot, m.blob, true)
 	}
-	return m.part, err
+	return err
+}
+
+func (m *candidate) close() {
+	if m.content != nil {
+		m.content.Close()
+	}
 }
 
 // match evaluates the cheap criteria first and the content last.
@@ -198,11 +216,14 @@ func (m *candidate) matchSent(c *imap.SearchCriteria) (bool, error) {
 	if c.SentSince.IsZero() && c.SentBefore.IsZero() {
 		return true, nil
 	}
-	root, err := m.root()
-	if err != nil || root.Envelope == nil || root.Envelope.Date.IsZero() {
+	if err := m.open(); err != nil {
 		return false, err
 	}
-	return inDays(root.Envelope.Date, c.SentSince, c.SentBefore), nil
+	e := m.content.root.Envelope
+	if e == nil || e.Date.IsZero() {
+		return false, nil
+	}
+	return inDays(e.Date, c.SentSince, c.SentBefore), nil
 }
 
 // inDays compares dates without regard to time and zone (RFC 9051 section
@@ -215,22 +236,20 @@ func inDays(t, since, before time.Time) bool {
 // matchHeader looks for a text in the fields of a name; an empty text asks
 // for the field as such.
 func (m *candidate) matchHeader(c imap.SearchCriteriaHeaderField) (bool, error) {
-	root, err := m.root()
-	if err != nil {
+	if err := m.open(); err != nil {
 		return false, err
 	}
 	f := &fieldFinder{name: c.Key, text: c.Value}
-	err = m.findFields(f, root)
+	err := m.findFields(f, m.content.root)
 	return f.found, err
 }
 
 // contains looks for a text in the body, and in the headers too if asked to.
 func (m *candidate) contains(text string, headers bool) (bool, error) {
-	root, err := m.root()
-	if err != nil {
+	if err := m.open(); err != nil {
 		return false, err
 	}
-	return m.partContains(root, text, headers, true)
+	return m.partContains(m.content.root, text, headers, true)
 }
 
 func (m *candidate) partContains(p *structure.Part, text string, headers, message bool) (bool, error) {

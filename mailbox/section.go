@@ -3,15 +3,15 @@ package mailbox
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"mime/quotedprintable"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
-
-	"posthorn/mailbox/structure"
 )
 
 // section is one BODY[…], BINARY[…] or BINARY.SIZE[…] of a FETCH, ready to be
@@ -77,18 +77,18 @@ func (w *countWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// sections finds the sections of a message; root describes it.
-func (f *fetch) sections(c *content, root *structure.Part) ([]section, error) {
+// sections finds the sections of a message.
+func (f *fetch) sections(c *content) ([]section, error) {
 	var all []section
 	for _, item := range f.options.BodySection {
-		s, err := bodySection(c, root, item)
+		s, err := bodySection(c, item)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, s)
 	}
 	for _, item := range f.options.BinarySection {
-		s, err := binarySection(c, root, item.Part, item.Partial)
+		s, err := binarySection(c, item.Part, item.Partial)
 		if err != nil {
 			return nil, err
 		}
@@ -98,7 +98,7 @@ func (f *fetch) sections(c *content, root *structure.Part) ([]section, error) {
 		all = append(all, s)
 	}
 	for _, item := range f.options.BinarySectionSize {
-		s, err := binarySection(c, root, item.Part, nil)
+		s, err := binarySection(c, item.Part, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -112,8 +112,8 @@ func (f *fetch) sections(c *content, root *structure.Part) ([]section, error) {
 
 // bodySection locates a section (RFC 9051 section 6.4.5.1) by the offsets in
 // the structure. One that does not exist is empty.
-func bodySection(c *content, root *structure.Part, item *imap.FetchItemBodySection) (section, error) {
-	start, end := locate(c, root, item)
+func bodySection(c *content, item *imap.FetchItemBodySection) (section, error) {
+	start, end := locate(c, item)
 	s := section{
 		open: func(r *imapserver.FetchResponseWriter, size int64) io.WriteCloser {
 			return r.WriteBodySection(item, size)
@@ -139,8 +139,8 @@ func bodySection(c *content, root *structure.Part, item *imap.FetchItemBodySecti
 	return s, nil
 }
 
-func locate(c *content, root *structure.Part, item *imap.FetchItemBodySection) (start, end int64) {
-	part := root.Find(item.Part)
+func locate(c *content, item *imap.FetchItemBodySection) (start, end int64) {
+	part := c.root.Find(item.Part)
 	whole := len(item.Part) == 0
 	if part == nil {
 		return 0, 0
@@ -251,8 +251,8 @@ func (f *fieldFilter) finish() error {
 
 // binarySection locates the decoded content of a part (RFC 3516). Its size is
 // only known after a first pass.
-func binarySection(c *content, root *structure.Part, number []int, partial *imap.SectionPartial) (section, error) {
-	part := root.Find(number)
+func binarySection(c *content, number []int, partial *imap.SectionPartial) (section, error) {
+	part := c.root.Find(number)
 	if part == nil {
 		return section{copy: func(io.Writer) error { return nil }}, nil
 	}
@@ -311,12 +311,13 @@ func (f *base64Filter) Read(b []byte) (int, error) {
 	}
 }
 
-// untilBroken makes an end of a decoder's complaint about its input.
+// untilBroken makes an end of a decoder's complaint about its input, but not
+// of a failure to read that.
 type untilBroken struct{ r io.Reader }
 
 func (u untilBroken) Read(b []byte) (int, error) {
 	n, err := u.r.Read(b)
-	if err != nil && !isContentError(err) {
+	if pathErr := (*fs.PathError)(nil); err != nil && !errors.As(err, &pathErr) {
 		err = io.EOF
 	}
 	return n, err

@@ -24,9 +24,9 @@ func (s *session) Append(name string, r imap.LiteralReader, options *imap.Append
 	if err != nil {
 		return nil, s.reply(err)
 	}
-	defer u.discard()
+	defer u.finish()
 	data := new(imap.AppendData)
-	err = s.store.committer.do(func(t *tx) error {
+	err = u.store(1, func(t *tx) error {
 		f, err := folder(t, id)
 		if err != nil {
 			return err
@@ -42,7 +42,6 @@ func (s *session) Append(name string, r imap.LiteralReader, options *imap.Append
 		if m.flags, m.keywords, err = f.parseFlags(options.Flags); err != nil {
 			return err
 		}
-		u.stage(t, 1)
 		uid, err := s.store.add(t, user, id, &m)
 		data.UID, data.UIDValidity = imap.UID(uid), f.uidValidity
 		return err
@@ -194,7 +193,7 @@ func (s *Store) transferBatch(t *tx, tr transfer, uids []uint32) (transferred, e
 		}
 		if tr.move {
 			t.take(tr.from, uid, u, source, m)
-		} else if err := t.link(m.blob, 1); err != nil {
+		} else if err := t.link(m.blob); err != nil {
 			return done, err
 		}
 		placed, err := s.place(t, u, tr.to, dest, m)

@@ -7,8 +7,6 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
-
-	"posthorn/mailbox/structure"
 )
 
 // fetchBatch is how many messages are read in one snapshot: a slow client
@@ -152,15 +150,18 @@ func (f *fetch) batch(v snapshot, w *imapserver.FetchWriter, uids []uint32) erro
 // nothing left but to end the connection.
 func (f *fetch) message(v snapshot, w *imapserver.FetchWriter, uid uint32, m *messageRecord) error {
 	o := f.options
-	c := content{s: v, blob: m.blob, size: m.size}
-	var part *structure.Part
-	if o.Envelope || o.BodyStructure != nil || len(o.BodySection)+len(o.BinarySection)+len(o.BinarySectionSize) > 0 {
+	octets := len(o.BodySection)+len(o.BinarySection)+len(o.BinarySectionSize) > 0
+	c := new(content)
+	if octets || o.Envelope || o.BodyStructure != nil {
 		var err error
-		if part, err = v.structure(m.blob); err != nil {
+		if c, err = f.session.store.openContent(v, m.blob, octets); err == errGone {
+			return nil
+		} else if err != nil {
 			return err
 		}
+		defer c.Close()
 	}
-	sections, err := f.sections(&c, part)
+	sections, err := f.sections(c)
 	if err != nil {
 		return err
 	}
@@ -179,10 +180,10 @@ func (f *fetch) message(v snapshot, w *imapserver.FetchWriter, uid uint32, m *me
 		r.WriteRFC822Size(m.size)
 	}
 	if o.Envelope {
-		r.WriteEnvelope(part.Envelope)
+		r.WriteEnvelope(c.root.Envelope)
 	}
 	if o.BodyStructure != nil {
-		r.WriteBodyStructure(part.BodyStructure())
+		r.WriteBodyStructure(c.root.BodyStructure())
 	}
 	for _, section := range sections {
 		if err = section.write(r); err != nil {
@@ -191,17 +192,4 @@ func (f *fetch) message(v snapshot, w *imapserver.FetchWriter, uid uint32, m *me
 		}
 	}
 	return errors.Join(err, r.Close())
-}
-
-// structure reads what the parser found at delivery.
-func (v snapshot) structure(blob uint64) (part *structure.Part, err error) {
-	err = v.get(numberKey(kindBlob, blob), func(value []byte) error {
-		var b blobRecord
-		if err := b.decode(value); err != nil {
-			return err
-		}
-		part, err = structure.Decode(b.structure)
-		return err
-	})
-	return part, err
 }

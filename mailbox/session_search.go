@@ -42,7 +42,7 @@ func (s *session) Search(kind imapserver.NumKind, criteria *imap.SearchCriteria,
 }
 
 func (s *session) search(sel *selection, criteria *imap.SearchCriteria) (found []uint32, err error) {
-	search, err := newSearch(sel, criteria, time.Now)
+	search, err := s.store.newSearch(sel, criteria, time.Now)
 	if err != nil {
 		return nil, err
 	}
