@@ -96,10 +96,14 @@ func (p *Parser) keep(b []byte) {
 	}
 }
 
+// endLine handles the current line, whose line end takes eol octets: none if
+// the message ends there.
 func (p *Parser) endLine(eol int64) {
 	line := bytes.TrimRight(p.line, "\r\n")
 	delimiter := bytes.HasPrefix(line, []byte("--")) && p.delimiter(line[2:], p.pos-p.size)
-	p.ends++
+	if eol > 0 {
+		p.ends++
+	}
 	if !delimiter && p.inHeader {
 		if len(line) == 0 {
 			p.endHeader(p.pos)
@@ -212,9 +216,7 @@ func emptyPart(at int64) *Part {
 // be used again.
 func (p *Parser) Finish() *Part {
 	if p.size > 0 { // a last line without a line end
-		ends := p.ends
 		p.endLine(0)
-		p.ends = ends
 	}
 	p.eol = 0
 	p.close(0, p.pos)
