@@ -180,26 +180,26 @@ func (p *Parser) endHeader(body int64) {
 }
 
 // close ends all but the n outermost open parts before the line that begins at
-// start. The line end before a delimiter belongs to the delimiter.
+// start. The line end before a delimiter belongs to the delimiter, unless it
+// is that of the empty line after a header.
 func (p *Parser) close(n int, start int64) {
 	for p.inHeader {
 		p.endHeader(start)
 	}
+	end := start - p.eol
 	for i := len(p.open) - 1; i >= n; i-- {
 		f := &p.open[i]
-		f.part.End, f.part.Lines = start-p.eol, p.ends-f.lines
-		if p.eol > 0 {
+		end = max(end, f.part.Body)
+		f.part.End, f.part.Lines = end, p.ends-f.lines
+		if end < start {
 			f.part.Lines--
-		}
-		if f.part.End < f.part.Body {
-			f.part.End, f.part.Lines = f.part.Body, 0
 		}
 		if f.boundary != "" {
 			p.boundaries--
 		}
 		if f.part.multipart() && len(f.part.Children) == 0 {
 			// BODYSTRUCTURE cannot say "no parts".
-			f.part.Children = []*Part{emptyPart(f.part.End)}
+			f.part.Children = []*Part{emptyPart(end)}
 		}
 	}
 	p.open = p.open[:n]

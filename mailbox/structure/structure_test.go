@@ -390,6 +390,7 @@ func FuzzParser(f *testing.F) {
 	f.Add("Content-Type: multipart/digest; boundary=\"b\"\r\n\r\n--b\r\n\r\nTo: g: a@b;\r\n\r\n1\r\n--b", 7)
 	f.Add("Subject: =?utf-8?q?=C3?=\n\n", 2)
 	f.Add("00\n\r", 1)
+	f.Add("Content-Type:multipart/digest;boundary=b\n\n--b\n\n\n--b", 1)
 	f.Fuzz(func(t *testing.T, message string, step int) {
 		root := parse(message)
 		check(t, root, 0, int64(len(message)))
