@@ -306,7 +306,7 @@ func (s *Store) Quota(ctx context.Context, user, mailbox string) (used, limit in
 		exists = err == nil
 		return err
 	})
-	if notFound(err) {
+	if notFound(err) || errors.Is(err, errNoFolder) {
 		err = nil
 	}
 	return used, s.options.Quota, exists, err

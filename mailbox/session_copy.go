@@ -20,8 +20,11 @@ func (s *session) Append(name string, r imap.LiteralReader, options *imap.Append
 	if err != nil {
 		return nil, s.tryCreate(err)
 	}
-	u, err := s.store.receive(context.Background(), &exactly{r, r.Size()})
-	if err != nil {
+	literal := &exactly{r: r, left: r.Size()}
+	u, err := s.store.receive(context.Background(), literal)
+	if literal.err != nil {
+		return nil, no("", "Message was cut off") // nobody hears this
+	} else if err != nil {
 		return nil, s.reply(err)
 	}
 	defer u.finish()
@@ -69,6 +72,7 @@ func (s *session) checkQuota(g getter, size int64) error {
 type exactly struct {
 	r    io.Reader
 	left int64
+	err  error // why there is no more, before the end
 }
 
 func (e *exactly) Read(b []byte) (int, error) {
@@ -76,6 +80,9 @@ func (e *exactly) Read(b []byte) (int, error) {
 	e.left -= int64(n)
 	if err == io.EOF && e.left > 0 {
 		err = io.ErrUnexpectedEOF
+	}
+	if err != io.EOF {
+		e.err = err
 	}
 	return n, err
 }
