@@ -74,7 +74,7 @@ func (a *Auth) evaluate(ctx context.Context, c claim, proof func(verifier) error
 	if a.peer.TLS == nil {
 		return nil, refuse(BadMechanism, "no TLS")
 	}
-	if a.attempts >= s.limiter.PerConn {
+	if a.attempts >= s.limiter.perConn() {
 		return nil, refuse(TooMany, "")
 	}
 	a.attempts++

@@ -9,7 +9,7 @@ import (
 // record.
 type failures struct {
 	pending int           // passwords being evaluated
-	recent  []time.Time   // when those within the window failed, oldest first; fewer than PerSource
+	recent  []time.Time   // when those within the window failed, oldest first; fewer than PerSource, unless that was lowered
 	strikes int           // blocks so far
 	until   time.Time     // when the last block ends
 	settled chan struct{} // closed when pending falls; nil: nobody waits
@@ -47,6 +47,9 @@ func (f *failures) delay(t Throttle, now time.Time) time.Duration {
 // blocked and settled is nil, or it has to try again once settled is closed.
 func (f *failures) reserve(t Throttle, now time.Time) (ok bool, settled <-chan struct{}) {
 	f.prune(t, now)
+	if len(f.recent) >= t.PerSource { // the limit was lowered meanwhile
+		f.block(t, now)
+	}
 	switch {
 	case f.blocked(now):
 		return false, nil
@@ -60,8 +63,7 @@ func (f *failures) reserve(t Throttle, now time.Time) (ok bool, settled <-chan s
 	return false, f.settled
 }
 
-// settle ends a pending attempt. A subject that reaches its limit is blocked,
-// each time for twice as long.
+// settle ends a pending attempt. A subject that reaches its limit is blocked.
 func (f *failures) settle(t Throttle, now time.Time, failed bool) {
 	f.prune(t, now)
 	f.pending--
@@ -73,9 +75,13 @@ func (f *failures) settle(t Throttle, now time.Time, failed bool) {
 		return
 	}
 	f.recent = append(f.recent, now)
-	if len(f.recent) < t.PerSource {
-		return
+	if len(f.recent) >= t.PerSource {
+		f.block(t, now)
 	}
+}
+
+// block begins a block, each time of twice the length.
+func (f *failures) block(t Throttle, now time.Time) {
 	f.recent = nil
 	f.until = now.Add(t.Block * time.Duration(min(maxBlock, 1<<min(f.strikes, 10))))
 	f.strikes++

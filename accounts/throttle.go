@@ -45,12 +45,12 @@ func (t Throttle) withDefaults() Throttle {
 // it was right, so that attempts made at once do not get more guesses than
 // attempts made in turn.
 type limiter struct {
-	Throttle
 	now  func() time.Time
 	cpu  chan struct{} // holds one element for each password being evaluated
 	seed maphash.Seed  // keeps strangers from choosing which names collide
 
-	mu sync.Mutex // guards the tables and all in them
+	mu       sync.Mutex // guards throttle, and the tables and all in them
+	throttle Throttle
 	// The sources of IPv6 stand apart because they are cheap to have: nobody
 	// can push an IPv4 source out of memory with them, nor a key.
 	v4, v6, keys *table[subject, failures]
@@ -59,17 +59,32 @@ type limiter struct {
 
 func newLimiter(t Throttle, now func() time.Time) *limiter {
 	l := &limiter{
-		Throttle: t.withDefaults(),
+		throttle: t.withDefaults(),
 		now:      now,
 		cpu:      make(chan struct{}, runtime.GOMAXPROCS(0)),
 		seed:     maphash.MakeSeed(),
 	}
-	weigh := func(f *failures) weight { return f.weight(l.Throttle, l.now()) }
+	weigh := func(f *failures) weight { return f.weight(l.throttle, l.now()) }
 	l.v4 = newTable[subject](maxTracked, weigh)
 	l.v6 = newTable[subject](maxTracked, weigh)
 	l.keys = newTable[subject](maxTracked, weigh)
 	l.users = newTable[uint64](maxTracked, func(s *slowness) weight { return s.weight(l.now()) })
 	return l
+}
+
+// SetThrottle replaces the limits, for connections that are there as well. A
+// block that is in force stays.
+func (s *Store) SetThrottle(t Throttle) {
+	s.limiter.mu.Lock()
+	defer s.limiter.mu.Unlock()
+	s.limiter.throttle = t.withDefaults()
+}
+
+// perConn is how many passwords a connection may try.
+func (l *limiter) perConn() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.throttle.PerConn
 }
 
 // table returns the one that s stands in.
@@ -128,7 +143,7 @@ func (l *limiter) hold(p *permit, user string) (delay time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p.source = l.table(p.subject).hold(p.subject)
-	delay = p.source.value.delay(l.Throttle, now)
+	delay = p.source.value.delay(l.throttle, now)
 	// Others' failures must not slow a peer that has proved a key.
 	if p.subject.key.IsZero() {
 		p.user = l.users.hold(maphash.String(l.seed, user))
@@ -144,7 +159,7 @@ func (l *limiter) reserve(ctx context.Context, p *permit) error {
 	for {
 		l.mu.Lock()
 		f := &p.source.value
-		ok, settled := f.reserve(l.Throttle, l.now())
+		ok, settled := f.reserve(l.throttle, l.now())
 		p.blocked = !ok && settled == nil
 		l.mu.Unlock()
 		if settled == nil {
@@ -171,7 +186,7 @@ func (p *permit) settle(failed bool) {
 func (l *limiter) end(p *permit, failed bool) {
 	if !p.blocked {
 		now := l.now()
-		p.source.value.settle(l.Throttle, now, failed)
+		p.source.value.settle(l.throttle, now, failed)
 		if failed && p.user != nil {
 			p.user.value.add(now)
 		}

@@ -392,3 +392,50 @@ func TestConfiguredThrottle(t *testing.T) {
 		}
 	})
 }
+
+// SetThrottle holds at once: lower limits count what has happened already, and
+// nobody waits for ever.
+func TestSetThrottle(t *testing.T) {
+	inBubble(t, accounts.Options{}, func(t *testing.T, d *door) {
+		a := d.NewAuth(peer(home, noKey))
+		_, err := a.Password(t.Context(), "alice@example.org", "guess")
+		wantReason(t, "the first", err, accounts.WrongPassword)
+		d.fail(home, 4)
+		d.SetThrottle(accounts.Throttle{PerConn: 1, PerSource: 3, Block: time.Hour})
+		_, err = a.Password(t.Context(), "alice@example.org", password)
+		wantReason(t, "the second on a connection", err, accounts.TooMany)
+		if got := d.guess(home, noKey, "alice@example.org", password); got != accounts.Throttled {
+			t.Errorf("after five failures of three: %q", got)
+		}
+		time.Sleep(time.Hour)
+		if got := d.fail(home, 5); got != 3 {
+			t.Errorf("%d passwords were evaluated", got)
+		}
+		d.SetThrottle(accounts.Throttle{PerSource: 6})
+		if got := d.guess(home, noKey, "alice@example.org", password); got != accounts.Throttled {
+			t.Errorf("a block ended with the limit: %q", got)
+		}
+		time.Sleep(12 * time.Hour)
+		if got := d.fail(home, 10); got != 6 {
+			t.Errorf("%d passwords were evaluated", got)
+		}
+	})
+}
+
+// Limits may change while passwords wait to be evaluated.
+func TestSetThrottleMeanwhile(t *testing.T) {
+	inBubble(t, accounts.Options{}, func(t *testing.T, d *door) {
+		var changes sync.WaitGroup
+		changes.Go(func() {
+			for i := range 50 {
+				d.SetThrottle(accounts.Throttle{PerSource: 1 + i%10})
+				time.Sleep(10 * time.Millisecond)
+			}
+		})
+		got := d.together(100, "guess")
+		changes.Wait()
+		if got[accounts.WrongPassword]+got[accounts.Throttled] != 100 || got[accounts.WrongPassword] > 10 {
+			t.Errorf("got %v", got)
+		}
+	})
+}
