@@ -137,8 +137,9 @@ func fromOpenSSH(text []byte) (PublicKey, error) {
 		return PublicKey{}, ErrNoPublicKey
 	}
 	switch t := line.Type(); t {
-	case ssh.KeyAlgoRSA, ssh.InsecureKeyAlgoDSA, ssh.KeyAlgoED25519,
-		ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521:
+	case ssh.KeyAlgoRSA, ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521:
+	case "ssh-dss":
+		return PublicKey{}, &UnacceptableError{"DSA"}
 	default: // a security key signs nothing but SSH, a certificate is no key
 		return PublicKey{}, &UnacceptableError{t}
 	}
@@ -156,8 +157,8 @@ func fromOpenSSH(text []byte) (PublicKey, error) {
 // fromKey accepts a key that came without its SubjectPublicKeyInfo.
 func fromKey(key any) (PublicKey, error) {
 	spki, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil { // crypto/x509 writes no DSA
-		return accept(key, nil)
+	if err != nil {
+		return PublicKey{}, fmt.Errorf("%w: the key is malformed", ErrNoPublicKey)
 	}
 	return accept(key, spki)
 }

@@ -1,7 +1,6 @@
 package authkeys
 
 import (
-	"crypto/dsa"
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -68,8 +67,6 @@ func accept(key any, spki []byte) (PublicKey, error) {
 		bits := key.N.BitLen()
 		name = fmt.Sprintf("RSA %d", bits)
 		ok = minRSA <= bits && bits <= maxRSA
-	case *dsa.PublicKey:
-		name, ok = "DSA", false
 	case *ecdh.PublicKey:
 		name, ok = "X25519", false
 	default:

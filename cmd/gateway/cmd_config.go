@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v4"
@@ -49,7 +48,7 @@ func (c *cli) configShowCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = io.WriteString(c.stdout, string(b))
+			_, err = c.stdout.Write(b)
 			return err
 		},
 	}
