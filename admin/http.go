@@ -11,8 +11,9 @@ import (
 	"posthorn/authkeys"
 )
 
-// maxBody bounds a request's body, in bytes.
-const maxBody = 256 << 10
+// maxBody bounds a request's body, in bytes: the largest is a certificate as
+// long as authkeys takes one, in JSON.
+const maxBody = 2 << 20
 
 // Handler returns the operations' HTTP form, under /v1/. actor says who asks;
 // its error refuses the request. Answers are JSON; errors are Problems.

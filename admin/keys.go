@@ -11,6 +11,7 @@ import (
 
 	"posthorn/accounts"
 	"posthorn/authkeys"
+	"posthorn/store"
 )
 
 // Key is a registered key as people see it.
@@ -46,9 +47,6 @@ type NewKey struct {
 	Scope     authkeys.Scope `json:"scope,omitzero"`
 }
 
-// maxPublicKey is how long a public key's text may be; RSA 16384 takes 3 KB.
-const maxPublicKey = 64 << 10
-
 // maxName is how long a key's name may be, in characters.
 const maxName = 100
 
@@ -74,24 +72,22 @@ func (s *Service) AddKey(ctx context.Context, who Actor, req NewKey) (*Key, erro
 }
 
 func (s *Service) addKey(ctx context.Context, k *authkeys.Key) error {
-	if err := s.Keys.Add(ctx, *k); err != nil {
-		return err
-	}
-	// The account may have been removed in between: then its keys are gone
-	// already, and this one must not stay behind.
-	_, err := s.Accounts.Get(ctx, k.Account)
-	if errors.Is(err, accounts.ErrNoAccount) {
-		_, rerr := s.Keys.Remove(ctx, k.Fingerprint)
-		return errors.Join(err, rerr)
-	}
-	return err
+	return s.Store.Update(ctx, func(tx store.Tx) error {
+		// The account may have been removed since it was found, with its keys:
+		// none may stay behind.
+		_, err := tx.Get(ctx, accounts.Prefix+k.Account)
+		if errors.Is(err, store.ErrNotFound) {
+			return accounts.ErrNoAccount
+		}
+		if err != nil {
+			return err
+		}
+		return authkeys.AddTx(ctx, tx, *k)
+	})
 }
 
 // parse validates the request and fills in a key, but for whose it is.
 func (r *NewKey) parse() (*authkeys.Key, error) {
-	if len(r.PublicKey) > maxPublicKey {
-		return nil, &InvalidError{"public_key", "is too long"}
-	}
 	pub, err := authkeys.ParsePublicKey([]byte(r.PublicKey))
 	if err != nil {
 		return nil, badKey(err)
@@ -101,7 +97,7 @@ func (r *NewKey) parse() (*authkeys.Key, error) {
 	}
 	name := r.Name
 	if name == "" {
-		name = printable(pub.Comment)
+		name = pub.Comment
 	}
 	if name == "" {
 		name = pub.Type
@@ -130,26 +126,14 @@ func checkName(name string) error {
 		return &InvalidError{"name", "must not be empty"}
 	case utf8.RuneCountInString(name) > maxName:
 		return &InvalidError{"name", fmt.Sprintf("must have at most %d characters", maxName)}
-	case name != printable(name):
+	case strings.TrimSpace(name) != name || strings.ContainsFunc(name, notPrintable):
 		return &InvalidError{"name", "must consist of printable characters"}
 	}
 	return nil
 }
 
-// printable drops what a terminal could mistake for a command, and cuts what
-// is too long for a name.
-func printable(s string) string {
-	s = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return -1
-		}
-		return r
-	}, s))
-	if r := []rune(s); len(r) > maxName {
-		return string(r[:maxName])
-	}
-	return s
-}
+// notPrintable reports whether a terminal could mistake r for a command.
+func notPrintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
 func checkExpires(t time.Time) error {
 	if !t.IsZero() && !t.After(time.Now()) {

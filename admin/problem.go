@@ -96,7 +96,7 @@ func problemOf(err error) *Problem {
 		p.Status, p.Code, p.Hint, p.Detail = http.StatusBadRequest, CodeInvalid, "", invalid.Error()
 	case errors.As(err, &typ):
 		p.Status, p.Code, p.Detail = http.StatusBadRequest, CodeKeyType, typ.Error()
-		p.Hint = "accepted are Ed25519, ECDSA P-256, P-384 and P-521, and RSA of 2048 bits or more"
+		p.Hint = "accepted are Ed25519, ECDSA P-256, P-384 and P-521, and RSA of 2048 to 8192 bits"
 	}
 	for _, t := range translations {
 		if errors.Is(err, t.err) {

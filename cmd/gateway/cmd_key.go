@@ -109,7 +109,7 @@ func keyHint(err error) error {
 	var typ *authkeys.UnacceptableError
 	switch {
 	case errors.As(err, &typ):
-		return withHint(err, "accepted are Ed25519, ECDSA P-256, P-384 and P-521, and RSA of 2048 bits or more")
+		return withHint(err, "accepted are Ed25519, ECDSA P-256, P-384 and P-521, and RSA of 2048 to 8192 bits")
 	case errors.As(err, &invalid):
 		return withHint(err, "give a PEM certificate, a PEM public key, or the line of an OpenSSH .pub file")
 	}
