@@ -43,7 +43,6 @@ func (e *Enforcer) Run(ctx context.Context) error {
 		Enforcer: e,
 		wake:     make(chan struct{}, 1),
 		dirty:    make(map[string]bool),
-		runsOut:  make(map[string]time.Time),
 	}
 	var loops sync.WaitGroup
 	defer loops.Wait()
@@ -62,10 +61,6 @@ type watch struct {
 	mu    sync.Mutex      // guards dirty and all
 	dirty map[string]bool // what changed
 	all   bool            // changes may have been missed: look at everything
-
-	// runsOut says when keys of live sessions expire that expire earlier than
-	// they did when the sessions began. It is enforce's own.
-	runsOut map[string]time.Time
 }
 
 // follow notes every change under prefix until ctx ends.
@@ -121,45 +116,23 @@ func (w *watch) take() (dirty map[string]bool, all bool) {
 	return dirty, all
 }
 
-// enforce looks through the connections whenever something has changed, or a
-// key runs out. A login that is under way meanwhile looks again by itself after
-// mux.Conn.SetIdentity.
+// enforce looks through the connections whenever something has changed. A login
+// that is under way meanwhile looks again by itself after mux.Conn.SetIdentity.
 func (w *watch) enforce(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-w.nextRunsOut():
 		case <-w.wake:
-			select { // let a burst of changes come together
-			case <-ctx.Done():
-				return
-			case <-time.After(gather):
-			}
+		}
+		select { // let a burst of changes come together
+		case <-ctx.Done():
+			return
+		case <-time.After(gather):
 		}
 		dirty, all := w.take()
-		for key, at := range w.runsOut {
-			if !time.Now().Before(at) {
-				delete(w.runsOut, key)
-				dirty[key] = true
-			}
-		}
 		w.look(ctx, dirty, all)
 	}
-}
-
-// nextRunsOut fires when the next key runs out; nil when none does.
-func (w *watch) nextRunsOut() <-chan time.Time {
-	var next time.Time
-	for _, at := range w.runsOut {
-		if next.IsZero() || at.Before(next) {
-			next = at
-		}
-	}
-	if next.IsZero() {
-		return nil
-	}
-	return time.After(min(time.Until(next), time.Minute)) // the clock may be set forward
 }
 
 // look checks every session that a change concerns.
@@ -172,21 +145,22 @@ func (w *watch) look(ctx context.Context, dirty map[string]bool, all bool) {
 	}
 }
 
-// check ends a session that is no longer allowed.
+// check ends a session that is no longer allowed, and has one that is end when
+// its key expires.
 func (w *watch) check(ctx context.Context, c mux.Info) {
 	expires, err := w.right(ctx, c)
 	var ended *endedError
 	switch {
 	case err == nil:
-		if !expires.IsZero() && (c.Identity.Expires.IsZero() || expires.Before(c.Identity.Expires)) {
-			w.runsOut[c.Identity.Key.String()] = expires
+		if !expires.Equal(c.Identity.Expires) {
+			w.Mux.SetExpires(c.ID, c.Identity.Key, expires)
 		}
 	case errors.As(err, &ended):
-		w.Log.Info().Uint64("conn", c.ID).Str("account", c.Identity.Account).
+		w.Log.Info().Uint64("id", c.ID).Str("account", c.Identity.Account).
 			Str("key", c.Identity.Key.String()).Str("reason", ended.reason).Msg("access revoked")
 		w.Mux.CloseAccount(c.Identity.Account, func(i mux.Info) bool { return i.ID == c.ID }, mux.ErrRevoked)
 	case ctx.Err() == nil:
-		w.Log.Error().Err(err).Uint64("conn", c.ID).Msg("session cannot be checked")
+		w.Log.Error().Err(err).Uint64("id", c.ID).Msg("session cannot be checked")
 	}
 }
 

@@ -115,6 +115,38 @@ func TestEnforcerLeavesAlone(t *testing.T) {
 	}
 }
 
+// A key that is prolonged, or never expires any more, keeps its live sessions;
+// one that is shortened again does not.
+func TestEnforcerMovesExpiry(t *testing.T) {
+	w := newWorld(t)
+	w.enforce(t)
+	alice := w.account(t, "alice@example.org")
+	pair, k := w.key(t, alice.ID)
+	soon := time.Now().Add(time.Minute).UTC()
+	if err := change(t, w, k, func(k *authkeys.Key) { k.Expires = soon }); err != nil {
+		t.Fatal(err)
+	}
+	s := w.login(t, alpn.IMAP, "", pair)
+	for _, at := range []time.Time{soon.Add(time.Hour), {}, soon} {
+		if err := change(t, w, k, func(k *authkeys.Key) { k.Expires = at }); err != nil {
+			t.Fatal(err)
+		}
+		deadline := time.Now().Add(10 * time.Second)
+		for !w.Mux.Conns()[0].Identity.Expires.Equal(at) {
+			if time.Now().After(deadline) {
+				t.Fatalf("the session still expires at %v, not %v", w.Mux.Conns()[0].Identity.Expires, at)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if err := change(t, w, k, func(k *authkeys.Key) { k.Expires = time.Now().Add(200 * time.Millisecond) }); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.line(t); got != mux.ErrRevoked.Error() {
+		t.Errorf("the session hears %q", got)
+	}
+}
+
 // An Enforcer whose store is closed under it returns.
 func TestEnforcerEndsWithStore(t *testing.T) {
 	w := newWorld(t)

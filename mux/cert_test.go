@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -16,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"posthorn/alpn"
 	"posthorn/authkeys"
@@ -75,7 +78,9 @@ func TestStrangeCertificates(t *testing.T) {
 
 // TestRefusedKeyType: the client goes on without its key.
 func TestRefusedKeyType(t *testing.T) {
+	var log syncBuffer
 	b := start(t, func(c *mux.Config) {
+		c.Log = zerolog.New(&log)
 		c.Handlers[alpn.IMAP] = &talker{name: "imap", line: func(_ context.Context, c *mux.Conn, _ string) string {
 			var bad *authkeys.UnacceptableError
 			return fmt.Sprint(errors.As(c.KeyErr, &bad) && c.Key.IsZero())
@@ -86,11 +91,22 @@ func TestRefusedKeyType(t *testing.T) {
 		t.Fatal(err)
 	}
 	cc := clientConfig("imap")
-	cc.Certificates = []tls.Certificate{certificate(t, key, nil)}
+	cert := certificate(t, key, nil)
+	cc.Certificates = []tls.Certificate{cert}
 	c := connect(t, b.listen(alpn.Shared), cc)
 	c.want("hello imap")
 	c.send("x")
 	c.want("true")
+	c.Close()
+	eventually(t, func() bool { return len(b.Conns()) == 0 })
+	leaf, err := x509.ParseCertificate(cert.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := authkeys.Fingerprint(sha256.Sum256(leaf.RawSubjectPublicKeyInfo))
+	if s := log.String(); !strings.Contains(s, shown.String()) || !strings.Contains(s, "RSA 1024") {
+		t.Errorf("the log does not name the key and why: %s", s)
+	}
 }
 
 // unable is a signer that has a public key only.

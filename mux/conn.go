@@ -117,7 +117,7 @@ func (c *Conn) StartTLS(ctx context.Context) error {
 // the identity up before looks again afterwards, lest a revocation slip
 // through in between.
 func (c *Conn) SetIdentity(id Identity) error {
-	victim, err := c.srv.table.identify(c, id, c.srv.now())
+	victim, err := c.srv.table.identify(c, id)
 	if err != nil {
 		c.SetReason(err.Error())
 		c.srv.metrics.login(id.Mechanism, "refused")
@@ -126,28 +126,50 @@ func (c *Conn) SetIdentity(id Identity) error {
 	c.srv.crowdOut(victim)
 	c.wire.setLimit(0)
 	c.srv.metrics.login(id.Mechanism, "ok")
-	c.expireAt(id.Expires)
 	return context.Cause(c.ctx)
 }
 
-// expireAt ends the connection at a time of the wall clock; zero: never.
-func (c *Conn) expireAt(at time.Time) {
+// SetExpires changes when the connection's right ends (see Identity.Expires):
+// its key's expiry is another one now than at SetIdentity.
+func (c *Conn) SetExpires(at time.Time) {
 	t := &c.srv.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	c.identity.Expires = at
+	c.awaitExpiry()
+}
+
+// clockCheck is how often a connection that will expire looks at the wall
+// clock, which may be set.
+const clockCheck = time.Minute
+
+// awaitExpiry has the connection ended when its right ends. The caller holds
+// the table's mu.
+func (c *Conn) awaitExpiry() {
 	if c.expiry != nil {
 		c.expiry.Stop()
+		c.expiry = nil
 	}
+	at := c.identity.Expires
 	if c.closing || at.IsZero() {
 		return
 	}
-	c.expiry = time.AfterFunc(max(0, time.Until(at)), func() {
-		if time.Now().Before(at) { // the wall clock was set back
-			c.expireAt(at)
-			return
-		}
+	c.expiry = time.AfterFunc(min(max(0, time.Until(at)), clockCheck), c.expire)
+}
+
+// expire ends the connection if its right has ended.
+func (c *Conn) expire() {
+	t := &c.srv.table
+	t.mu.Lock()
+	at := c.identity.Expires
+	over := !at.IsZero() && !time.Now().Before(at)
+	if !over {
+		c.awaitExpiry()
+	}
+	t.mu.Unlock()
+	if over {
 		c.end(ErrRevoked)
-	})
+	}
 }
 
 // SetReason notes why the connection ended, for its log line; the first call

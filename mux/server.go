@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/alpn"
+	"posthorn/authkeys"
 )
 
 // Certificates is what the handshake needs of certs.Manager, whose methods
@@ -129,6 +130,12 @@ func (s *Server) CloseAccount(account string, match func(Info) bool, cause error
 		return 0
 	}
 	return endAll(s.table.match(account, match), cause)
+}
+
+// SetExpires changes when the connection with an ID ends by itself, provided
+// that key still is what proved its identity.
+func (s *Server) SetExpires(id uint64, key authkeys.Fingerprint, at time.Time) {
+	s.table.setExpires(id, key, at)
 }
 
 func endAll(conns []*Conn, cause error) int {

@@ -3,12 +3,15 @@ package mux
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
+
+	"posthorn/authkeys"
 )
 
 // Why a connection is dropped at once. These are also the labels of the
@@ -17,7 +20,6 @@ var (
 	errClosed   = errors.New("shutting down")
 	errFull     = errors.New("connections")
 	errSource   = errors.New("connections of the source")
-	errCrowd    = errors.New("connections without login")
 	errProtocol = errors.New("protocol not served")
 )
 
@@ -235,12 +237,12 @@ func (t *table) settle(c *Conn) {
 
 // identify files c under an account. victim, the longest silent session of the
 // account, is to be ended to make room; or the error is ErrTooMany.
-func (t *table) identify(c *Conn, id Identity, now int64) (victim *Conn, err error) {
+func (t *table) identify(c *Conn, id Identity) (victim *Conn, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	conns := t.accounts[id.Account]
 	if c.identity.Account != id.Account && len(conns) >= c.limits.ConnsPerAccount {
-		if victim = longestSilent(conns, now); victim == nil {
+		if victim = longestSilent(conns, c.srv.now()); victim == nil {
 			return nil, ErrTooMany
 		}
 		t.unfile(victim)
@@ -248,6 +250,7 @@ func (t *table) identify(c *Conn, id Identity, now int64) (victim *Conn, err err
 	t.unfile(c)
 	t.uncount(c)
 	c.identity = id
+	c.awaitExpiry()
 	t.accounts[id.Account] = append(t.accounts[id.Account], c)
 	return victim, nil
 }
@@ -264,6 +267,16 @@ func longestSilent(conns []*Conn, now int64) *Conn {
 		return nil
 	}
 	return c
+}
+
+// setExpires changes when a connection's right ends, if it is key's.
+func (t *table) setExpires(id uint64, key authkeys.Fingerprint, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c := t.conns[id]; c != nil && c.identity.Key == key {
+		c.identity.Expires = at
+		c.awaitExpiry()
+	}
 }
 
 // unfile takes c off its account. The caller holds mu.
@@ -296,29 +309,21 @@ func (t *table) leave(c *Conn) {
 	t.wg.Done()
 }
 
-// all returns the live connections, oldest first.
+// all returns the live connections, in no order.
 func (t *table) all() []*Conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.sorted()
-}
-
-func (t *table) sorted() []*Conn {
-	conns := make([]*Conn, 0, len(t.conns))
-	for _, c := range t.conns {
-		conns = append(conns, c)
-	}
-	slices.SortFunc(conns, func(a, b *Conn) int { return cmp.Compare(a.ID, b.ID) })
-	return conns
+	return slices.Collect(maps.Values(t.conns))
 }
 
 func (t *table) infos() []Info {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	infos := make([]Info, 0, len(t.conns))
-	for _, c := range t.sorted() {
+	for _, c := range t.conns {
 		infos = append(infos, c.info())
 	}
+	t.mu.Unlock() // nobody need wait for the sort
+	slices.SortFunc(infos, func(a, b Info) int { return cmp.Compare(a.ID, b.ID) })
 	return infos
 }
 
@@ -326,12 +331,12 @@ func (t *table) infos() []Info {
 func (t *table) match(account string, match func(Info) bool) []*Conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	conns := t.accounts[account]
+	conns := slices.Values(t.accounts[account])
 	if account == "" {
-		conns = t.sorted()
+		conns = maps.Values(t.conns)
 	}
 	var picked []*Conn
-	for _, c := range conns {
+	for c := range conns {
 		if match == nil || match(c.info()) {
 			picked = append(picked, c)
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"posthorn/alpn"
+	"posthorn/authkeys"
 	"posthorn/mux"
 )
 
@@ -368,6 +369,63 @@ func TestExpiry(t *testing.T) {
 		c.want("bye access revoked")
 		wantElapsed(t, time.Since(start), 10*time.Minute)
 		c.wantEnd()
+	}, func(c *mux.Config) { c.Handlers[alpn.IMAP] = h })
+}
+
+// An expiry can come nearer, go away and be moved on, also twice.
+func TestSetExpires(t *testing.T) {
+	key := authkeys.Fingerprint{1}
+	h := &talker{name: "imap", line: func(_ context.Context, c *mux.Conn, line string) string {
+		if line == "own" {
+			c.SetExpires(time.Now().Add(time.Minute))
+		} else {
+			c.SetIdentity(mux.Identity{Account: "a", Key: key, Expires: time.Now().Add(10 * time.Minute)})
+		}
+		return "ok"
+	}}
+	inBubble(t, alpn.Shared, func(t *testing.T, b *bench, ps *pipes) {
+		for _, tt := range []struct {
+			name string
+			set  []time.Duration // from now; 0: never
+			key  authkeys.Fingerprint
+			want time.Duration
+		}{
+			{"untouched", nil, key, 10 * time.Minute},
+			{"shorter", []time.Duration{5 * time.Minute}, key, 5 * time.Minute},
+			{"longer", []time.Duration{20 * time.Minute}, key, 20 * time.Minute},
+			{"never, then", []time.Duration{0, 7 * time.Minute}, key, 7 * time.Minute},
+			{"past", []time.Duration{-time.Hour}, key, 0},
+			{"another key's", []time.Duration{time.Minute}, authkeys.Fingerprint{2}, 10 * time.Minute},
+		} {
+			c := ps.connect(t, clientConfig("imap"))
+			c.want("hello imap")
+			c.send("x")
+			c.want("ok")
+			start := time.Now()
+			for _, d := range tt.set {
+				at := time.Time{}
+				if d != 0 {
+					at = start.Add(d)
+				}
+				b.SetExpires(b.Conns()[0].ID, tt.key, at)
+			}
+			c.want("bye access revoked")
+			t.Log(tt.name)
+			wantElapsed(t, time.Since(start), tt.want)
+			c.wantEnd()
+			synctest.Wait()
+		}
+		c := ps.connect(t, clientConfig("imap"))
+		c.want("hello imap")
+		for _, line := range []string{"x", "own"} {
+			c.send(line)
+			c.want("ok")
+		}
+		start := time.Now()
+		c.want("bye access revoked")
+		wantElapsed(t, time.Since(start), time.Minute)
+		c.wantEnd()
+		b.SetExpires(1000, key, time.Now()) // of nobody
 	}, func(c *mux.Config) { c.Handlers[alpn.IMAP] = h })
 }
 

@@ -221,13 +221,19 @@ func (d *dialog) claim(ctx context.Context, l *accounts.Login) error {
 	if err != nil {
 		return err
 	}
-	if err := d.Accounts.Check(ctx, l); err != nil {
-		if refused := new(accounts.RefusedError); errors.As(err, &refused) {
-			d.conn.AuthFailed(l.Mechanism, string(refused.Reason))
+	for {
+		expires := l.Expires
+		if err := d.Accounts.Check(ctx, l); err != nil {
+			if refused := new(accounts.RefusedError); errors.As(err, &refused) {
+				d.conn.AuthFailed(l.Mechanism, string(refused.Reason))
+			}
+			return lostError{err}
 		}
-		return lostError{err}
+		if l.Expires.Equal(expires) {
+			return nil
+		}
+		d.conn.SetExpires(l.Expires) // and look whether that still holds
 	}
-	return nil
 }
 
 // lostError is why an identity was lost after the connection became its own:
