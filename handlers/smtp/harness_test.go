@@ -144,6 +144,7 @@ func newCertificate(t testing.TB) tls.Certificate {
 type gateway struct {
 	*mux.Server
 	t        testing.TB
+	store    *badgerkv.DB
 	accounts *accounts.Store
 	keys     *authkeys.Store
 	spool    *spool
@@ -181,7 +182,7 @@ func start(t testing.TB, edit func(*smtp.Handler, *mux.Config)) *gateway {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { kv.Close() })
-	g := &gateway{t: t, keys: authkeys.New(kv), spool: new(spool), key: newCertificate(t), log: new(lockedBuffer)}
+	g := &gateway{t: t, store: kv, keys: authkeys.New(kv), spool: new(spool), key: newCertificate(t), log: new(lockedBuffer)}
 	if g.accounts, err = accounts.New(ctx, kv, g.keys, accounts.Options{}); err != nil {
 		t.Fatal(err)
 	}

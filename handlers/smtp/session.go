@@ -64,15 +64,20 @@ func (s *session) greeted() error {
 }
 
 // enterByKey logs in whoever showed a key that is known, unless AUTH is wanted
-// of everybody. A key that is not known is no error: there may be a password.
+// of everybody. A key that does not count is no error: there may be a password.
+// One that cannot be looked up is, lest its owner hear a final refusal.
 func (s *session) enterByKey() error {
 	if s.h.RequireAuth || s.conn.Key.IsZero() {
 		return nil
 	}
 	login, err := s.auth.Key(s.ctx)
-	if err != nil {
-		s.log().Info().Stringer("key", s.conn.Key).Err(err).Msg("client key not used")
+	if refused, ok := isRefused(err); ok {
+		s.log().Info().Stringer("key", s.conn.Key).Str("reason", string(refused.Reason)).Msg("client key not used")
 		return nil
+	}
+	if err != nil {
+		s.log().Warn().Err(err).Msg("client key cannot be looked up")
+		return errLater
 	}
 	return s.enter(login)
 }
@@ -90,13 +95,33 @@ func (s *session) enter(login *accounts.Login) error {
 		s.log().Info().Err(err).Msg("login refused")
 		return errConns
 	}
-	// A revocation between login and SetIdentity did not find the connection.
-	if err := s.h.Accounts.Check(s.ctx, login); err != nil {
-		return errRevoked
+	if err := s.confirm(login); err != nil {
+		return err
 	}
 	s.dropUpstream()
 	s.login = login
 	return nil
+}
+
+// confirm looks a login up again, after the connection has become its own: a
+// revocation, or an expiry, that came before that did not find it.
+func (s *session) confirm(login *accounts.Login) error {
+	for {
+		expires := login.Expires
+		if err := s.h.Accounts.Check(s.ctx, login); err != nil {
+			refused, ok := isRefused(err)
+			if !ok {
+				s.log().Warn().Err(err).Msg("login cannot be confirmed")
+				return errLater
+			}
+			s.conn.AuthFailed(login.Mechanism, string(refused.Reason))
+			return errRevoked
+		}
+		if login.Expires.Equal(expires) {
+			return nil
+		}
+		s.conn.SetExpires(login.Expires) // and look whether that still holds
+	}
 }
 
 // AuthMechanisms implements gosmtp.AuthSession.

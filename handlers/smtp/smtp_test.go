@@ -257,6 +257,19 @@ func TestRevokedAtMail(t *testing.T) {
 	}
 }
 
+// A store that cannot answer refuses nobody for good.
+func TestStoreFails(t *testing.T) {
+	g := start(t, nil)
+	early, late, other := g.dial(g.key), g.login(), g.dial()
+	other.cmd("EHLO x", "250")
+	if err := g.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	early.cmd("EHLO x", "451")
+	late.cmd("MAIL FROM:<alice@localhost>", "451")
+	other.cmd("AUTH PLAIN "+b64("\x00alice@localhost\x00"+password), "454")
+}
+
 func TestAddresses(t *testing.T) {
 	c := start(t, nil).login()
 	for _, l := range []struct{ line, want string }{
