@@ -175,18 +175,25 @@ func (s *Store) clear() error {
 	return s.db.DropAll()
 }
 
-// beginRestore makes sure that the store is empty and that nobody uses it.
+// beginRestore makes sure that the store is empty and that nobody else uses it
+// until endRestore.
 func (s *Store) beginRestore() error {
-	if err := s.checkEmpty(); err != nil {
+	if !s.begin() {
+		return ErrClosed
+	}
+	err := s.checkEmpty()
+	s.working.Done()
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	busy := s.closing
-	s.closing = true
+	busy := s.closing || s.restoring
+	s.restoring = s.restoring || !busy
 	s.mu.Unlock()
 	if busy {
 		return ErrClosed
 	}
+	s.restore.Lock()
 	s.working.Wait()
 	if err := s.checkEmpty(); err != nil {
 		s.endRestore()
@@ -197,8 +204,9 @@ func (s *Store) beginRestore() error {
 
 func (s *Store) endRestore() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closing = false
+	s.restoring = false
+	s.mu.Unlock()
+	s.restore.Unlock()
 }
 
 func (s *Store) checkEmpty() error {

@@ -26,7 +26,8 @@ var (
 	ErrTooBig = errors.New("mailbox: message too big")
 	// ErrFull says that the disk is: nothing was stored, try later.
 	ErrFull = errors.New("mailbox: no space")
-	// ErrClosed says that the Store is closed, or about to be.
+	// ErrClosed says that the Store is closed or about to be, or that a Restore
+	// is under way.
 	ErrClosed = errors.New("mailbox: closed")
 	// ErrNotEmpty says that Restore was asked to overwrite mail.
 	ErrNotEmpty = errors.New("mailbox: store is not empty")
@@ -58,10 +59,13 @@ type Store struct {
 	lastBlob atomic.Uint64
 	buffers  sync.Pool // of *[]byte, empty, with a capacity of smallBuffer
 
-	mu       sync.Mutex // guards what follows
-	closing  bool
-	working  sync.WaitGroup // Add only under mu, and not when closing
-	sessions map[string]map[*servedConn]struct{}
+	restore sync.Mutex // held by a Restore, which Close waits for
+
+	mu        sync.Mutex // guards what follows
+	closing   bool
+	restoring bool
+	working   sync.WaitGroup // Add only under mu, by begin
+	sessions  map[string]map[*servedConn]struct{}
 }
 
 // Open opens or creates the store in dir, which it locks, and removes what
@@ -211,11 +215,12 @@ func (s *Store) removeGarbage() error {
 	}
 }
 
-// begin registers work that Close waits for, unless it is too late.
+// begin registers work that Close and Restore wait for, unless it is too late
+// for that.
 func (s *Store) begin() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing {
+	if s.closing || s.restoring {
 		return false
 	}
 	s.working.Add(1)
@@ -318,6 +323,7 @@ func (s *Store) RemoveUser(ctx context.Context, user string) error {
 		return ErrClosed
 	}
 	defer s.working.Done()
+	s.endSessions(user, errUserRemoved)
 	var folders []uint64
 	err := s.committer.do(func(t *tx) error {
 		var err error
@@ -327,7 +333,7 @@ func (s *Store) RemoveUser(ctx context.Context, user string) error {
 	if err != nil {
 		return err
 	}
-	s.endSessions(user, errUserRemoved)
+	s.endSessions(user, errUserRemoved) // those that began meanwhile
 	for _, id := range folders {
 		if err := s.purge(id); err != nil {
 			return err
@@ -348,6 +354,8 @@ func (s *Store) Close() error {
 	}
 	s.endAllSessions(errShutdown)
 	s.working.Wait()
+	s.restore.Lock()
+	defer s.restore.Unlock()
 	s.accept.Close()
 	<-s.served
 	if err := s.db.Close(); err != nil {

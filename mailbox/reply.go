@@ -37,9 +37,23 @@ var replies = []struct {
 	{errSearchLimit, imap.ResponseCodeLimit, "Search takes too long, ask for less"},
 }
 
+// connError is a failure to tell the client something: the connection is gone,
+// which others will notice, and nobody hears the reply.
+type connError struct{ err error }
+
+func (e connError) Error() string { return e.err.Error() }
+func (e connError) Unwrap() error { return e.err }
+
+// told makes a connError of what writing to a client returned.
+func told(err error) error {
+	if err == nil {
+		return nil
+	}
+	return connError{err}
+}
+
 // reply turns errors into replies, which is all that imapserver may be given.
-// What is not the client's doing is logged; nobody hears the reply to an error
-// of the connection itself.
+// What is neither the client's nor the connection's doing is logged.
 func (s *session) reply(err error) error {
 	if err == nil {
 		return nil
@@ -53,7 +67,9 @@ func (s *session) reply(err error) error {
 			return no(r.code, r.text)
 		}
 	}
-	s.store.options.Log.Warn().Err(err).Msg("IMAP command failed")
+	if !errors.As(err, new(connError)) {
+		s.store.options.Log.Warn().Err(err).Msg("IMAP command failed")
+	}
 	return no(imap.ResponseCodeServerBug, "Internal error")
 }
 

@@ -63,7 +63,7 @@ func (w *windowWriter) Write(b []byte) (int, error) {
 	w.left -= int64(len(b))
 	if len(b) > 0 {
 		if _, err := w.w.Write(b); err != nil {
-			return 0, err
+			return 0, told(err)
 		}
 	}
 	return n, nil

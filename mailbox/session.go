@@ -105,15 +105,15 @@ func (s *session) report(w *imapserver.UpdateWriter, allowExpunge bool) error {
 	n := sel.view.refresh(allowExpunge)
 	for _, seq := range n.removed {
 		if err := w.WriteExpunge(seq); err != nil {
-			return err
+			return told(err)
 		}
 	}
 	if n.exists {
 		if err := w.WriteNumMessages(uint32(len(sel.view.uids))); err != nil {
-			return err
+			return told(err)
 		}
 		if err := w.WriteNumRecent(sel.numRecent()); err != nil {
-			return err
+			return told(err)
 		}
 	}
 	if n.gone || !n.keywords && !n.all && len(n.changed) == 0 {
@@ -132,7 +132,7 @@ func (s *session) reportFlags(v snapshot, w *imapserver.UpdateWriter, n news) er
 			return err
 		}
 		if err := w.WriteMailboxFlags(f.flags()); err != nil {
-			return err
+			return told(err)
 		}
 	}
 	uids := n.changed
@@ -154,7 +154,7 @@ func (s *session) reportFlags(v snapshot, w *imapserver.UpdateWriter, n news) er
 			return err
 		}
 		if err := w.WriteMessageFlags(seq, imap.UID(uid), m.flagList(sel.isRecent(uid))); err != nil {
-			return err
+			return told(err)
 		}
 	}
 	return nil

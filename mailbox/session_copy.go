@@ -106,7 +106,7 @@ func (s *session) Move(w *imapserver.MoveWriter, set imap.NumSet, name string) e
 	data, err := s.transfer(sel, set, name, true)
 	if data != nil {
 		if err := w.WriteCopyData(data); err != nil {
-			return err
+			return s.reply(told(err))
 		}
 	}
 	return err

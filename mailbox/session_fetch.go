@@ -1,7 +1,6 @@
 package mailbox
 
 import (
-	"errors"
 	"math"
 
 	"github.com/dgraph-io/badger/v4"
@@ -186,10 +185,11 @@ func (f *fetch) message(v snapshot, w *imapserver.FetchWriter, uid uint32, m *me
 		r.WriteBodyStructure(c.root.BodyStructure())
 	}
 	for _, section := range sections {
-		if err = section.write(r); err != nil {
+		if err := section.write(r); err != nil {
 			f.session.conn.NetConn().Close()
-			break
+			r.Close()
+			return err
 		}
 	}
-	return errors.Join(err, r.Close())
+	return told(r.Close())
 }

@@ -193,7 +193,8 @@ func (s *session) status(f *folderRecord) *imap.StatusData {
 // options of LIST-EXTENDED, LIST-STATUS and SPECIAL-USE), and those of LSUB.
 func (s *session) List(w *imapserver.ListWriter, ref string, patterns []string, options *imap.ListOptions) error {
 	if len(patterns) == 0 { // the client asks for the delimiter
-		return w.WriteList(&imap.ListData{Attrs: []imap.MailboxAttr{imap.MailboxAttrNoSelect}, Delim: delimiter})
+		none := &imap.ListData{Attrs: []imap.MailboxAttr{imap.MailboxAttrNoSelect}, Delim: delimiter}
+		return s.reply(told(w.WriteList(none)))
 	}
 	var compiled []pattern
 	for _, p := range patterns {
@@ -215,7 +216,7 @@ func (s *session) List(w *imapserver.ListWriter, ref string, patterns []string, 
 	}
 	for _, data := range found {
 		if err := w.WriteList(data); err != nil {
-			return err
+			return s.reply(told(err))
 		}
 	}
 	return nil

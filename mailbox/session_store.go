@@ -30,7 +30,7 @@ func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, flags *imap.
 			r.WriteUID(imap.UID(m.uid))
 			r.WriteFlags(m.flagList(sel.isRecent(m.uid)))
 			if err := r.Close(); err != nil {
-				return err
+				return s.reply(told(err))
 			}
 		}
 	}
