@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -36,6 +37,11 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "building posthorn:", err)
 		os.Exit(1)
 	}
+	// Tests that are parallel wait more than they compute.
+	if err := flag.Set("test.parallel", "32"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
@@ -51,6 +57,7 @@ type gateway struct {
 	log    *os.File
 
 	shared, imaps, submissions string // host:port, once started
+	imap, submission           string // of the ports that begin in cleartext
 	ca                         string // PEM file with the server's self-signed certificate
 }
 
@@ -60,6 +67,8 @@ listen:
   shared: ["127.0.0.1:0"]
   imaps: ["127.0.0.1:0"]
   submissions: ["127.0.0.1:0"]
+  imap_starttls: ["127.0.0.1:0"]
+  submission_starttls: ["127.0.0.1:0"]
 `
 
 // newGateway starts a gateway on free ports; more is added to its config.
@@ -121,9 +130,13 @@ func (g *gateway) start() {
 			g.imaps = l.Address
 		case "submissions":
 			g.submissions = l.Address
+		case "imap":
+			g.imap = l.Address
+		case "submission":
+			g.submission = l.Address
 		}
 	}
-	if g.shared == "" || g.imaps == "" || g.submissions == "" {
+	if g.shared == "" || g.imaps == "" || g.submissions == "" || g.imap == "" || g.submission == "" {
 		g.t.Fatalf("status lists %v", status.Listeners)
 	}
 	g.ca = filepath.Join(g.dir, "server.pem")
