@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -57,6 +59,9 @@ and never leaves this process.`,
 					return keyHint(err)
 				}
 				fmt.Fprintf(c.stderr, "registered %s key %q for %s\n", k.Type, k.Name, k.Address)
+				if err := unfit(text); err != nil {
+					fmt.Fprintf(c.stderr, "note: TLS cannot take this certificate (%v): make another one for the same key\n", err)
+				}
 				return c.print(k, func(w io.Writer) { fmt.Fprintln(w, k.Fingerprint) })
 			})
 		},
@@ -101,6 +106,18 @@ func (c *cli) readKey(file string) (string, error) {
 		return "", withHint(errors.New("there is no key to read"), "give it on standard input, or with --file")
 	}
 	return string(b), nil
+}
+
+// unfit says why a handshake will refuse the certificate in a text, whose key is
+// good; nil: it will not, or there is none.
+func unfit(text string) error {
+	for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
+		if strings.HasSuffix(block.Type, "CERTIFICATE") {
+			_, err := x509.ParseCertificate(block.Bytes)
+			return err
+		}
+	}
+	return nil
 }
 
 // keyHint says what a key may look like to those who gave something else.

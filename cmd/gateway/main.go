@@ -1,3 +1,9 @@
+// Some programs that make client certificates take a random number for a serial
+// number, sign and all. Only the key counts here, and what else is odd must not
+// keep it from logging in.
+//
+//go:debug x509negativeserial=1
+
 // Command gateway is Posthorn: a mail gateway for port 443. It calls itself
 // posthorn, and is built with: go build -o posthorn ./cmd/gateway
 package main
