@@ -26,7 +26,8 @@ type Config struct {
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
 	Limits        Limits        `yaml:"limits"`
 
-	// MaxMessageSize is the largest message that is taken.
+	// MaxMessageSize is the largest message that clients may submit; a mailbox
+	// takes a little more, for what submission adds.
 	MaxMessageSize Size `yaml:"max_message_size"`
 	// Quota is how much mail an account may keep; 0: as much as it likes.
 	Quota Size `yaml:"quota"`
@@ -100,8 +101,8 @@ type ProxyProtocol struct {
 	From []string `yaml:"from"`
 }
 
-// Limits bound what strangers can take. (reload: all but those of passwords
-// and of what is read before login)
+// Limits bound what strangers can take. (reload: for new connections; those of
+// passwords for all)
 type Limits struct {
 	// Handshake is the time from accept to the end of the TLS handshake.
 	Handshake Duration `yaml:"handshake"`
@@ -113,18 +114,20 @@ type Limits struct {
 	// data waits.
 	MinRate int `yaml:"min_rate"`
 
-	// Connections is how many there may be in all.
+	// Connections is how many there may be in all. Those above it hear that the
+	// gateway is busy, and those above twice as many hear nothing.
 	Connections int `yaml:"connections"`
 	// ConnectionsPerSource is how many one IPv4 address or IPv6 /64 may have.
 	ConnectionsPerSource int `yaml:"connections_per_source"`
 	// ConnectionsPerAccount is how many one account may have.
 	ConnectionsPerAccount int `yaml:"connections_per_account"`
 	// UnauthenticatedStart is the number of connections without a login from
-	// which on new ones are dropped at random.
+	// which on a new one pushes another one out, at random.
 	UnauthenticatedStart int `yaml:"unauthenticated_start"`
-	// UnauthenticatedFull is the number at which every new one is dropped.
+	// UnauthenticatedFull is the number at which every new one does.
 	UnauthenticatedFull int `yaml:"unauthenticated_full"`
-	// UnauthenticatedPerSource is how many of them one source may have.
+	// UnauthenticatedPerSource is how many of them one source may have; its
+	// oldest one gives way to a new one.
 	UnauthenticatedPerSource int `yaml:"unauthenticated_per_source"`
 
 	// PreLoginLine is the longest IMAP command line before login.

@@ -14,13 +14,7 @@ import (
 // handlers returns who speaks each protocol.
 func (g *gateway) handlers() map[alpn.Protocol]mux.Handler {
 	return map[alpn.Protocol]mux.Handler{
-		alpn.IMAP: &imap.Handler{
-			Accounts: g.accounts,
-			Backend:  g.backend,
-			ID:       []string{"name", "Posthorn"},
-			Limits:   imap.Limits{Line: int(g.cfg.Limits.PreLoginLine), Literal: int(g.cfg.Limits.PreLoginLiteral)},
-			Log:      g.log,
-		},
+		alpn.IMAP: g.imap,
 		alpn.SMTP: &smtp.Handler{
 			Accounts:       g.accounts,
 			Backend:        g.backend,
@@ -38,6 +32,16 @@ func (g *gateway) handlers() map[alpn.Protocol]mux.Handler {
 			Endpoints: g.endpoints(),
 			Log:       g.log,
 		},
+	}
+}
+
+func (g *gateway) imapHandler() *imap.Handler {
+	return &imap.Handler{
+		Accounts: g.accounts,
+		Backend:  g.backend,
+		ID:       []string{"name", "Posthorn"},
+		Limits:   imapLimits(g.cfg),
+		Log:      g.log,
 	}
 }
 

@@ -43,6 +43,8 @@ func (g *gateway) reload(ctx context.Context) {
 	}
 	setLevel(cfg.Log)
 	g.mux.SetLimits(muxLimits(cfg))
+	g.imap.SetLimits(imapLimits(cfg))
+	g.accounts.SetThrottle(throttle(cfg))
 	changed, restart := changes(g.cfg, cfg)
 	if len(restart) > 0 {
 		g.log.Warn().Strs("keys", restart).Msg("reload: these keys changed and want a restart")
@@ -50,25 +52,13 @@ func (g *gateway) reload(ctx context.Context) {
 	// What wants a restart is compared with what is in force, at the next
 	// reload too.
 	g.cfg.Log.Level = cfg.Log.Level
-	keepPasswordLimits(&cfg.Limits, &g.cfg.Limits)
 	g.cfg.Limits = cfg.Limits
 	g.log.Info().Strs("changed", changed).Msg("reloaded")
 }
 
 // reloadable reports whether a key takes effect without a restart.
 func reloadable(key string) bool {
-	limit, ok := strings.CutPrefix(key, "limits.")
-	return key == "log.level" || ok && !strings.HasPrefix(limit, "password") && !strings.HasPrefix(limit, "pre_login_")
-}
-
-// keepPasswordLimits copies the limits that are not reloadable.
-func keepPasswordLimits(to, from *Limits) {
-	src, dst := reflect.ValueOf(from).Elem(), reflect.ValueOf(to).Elem()
-	for i := range src.NumField() {
-		if !reloadable("limits." + src.Type().Field(i).Tag.Get("yaml")) {
-			dst.Field(i).Set(src.Field(i))
-		}
-	}
+	return key == "log.level" || strings.HasPrefix(key, "limits.")
 }
 
 // changes lists the keys whose values differ: those that take effect at a

@@ -17,6 +17,7 @@ import (
 	"posthorn/authkeys"
 	"posthorn/backend"
 	"posthorn/certs"
+	"posthorn/handlers/imap"
 	"posthorn/mailbox"
 	"posthorn/mux"
 	"posthorn/store/badgerkv"
@@ -33,6 +34,7 @@ type gateway struct {
 	accounts *accounts.Store
 	mail     *mailbox.Store
 	backend  backend.Backend
+	imap     *imap.Handler
 	admin    *admin.Service
 	mux      *mux.Server
 	sockets  *sockets
@@ -88,6 +90,7 @@ func (g *gateway) open(ctx context.Context) (err error) {
 	if g.sockets, err = openSockets(g.cfg); err != nil {
 		return err
 	}
+	g.imap = g.imapHandler()
 	g.mux = mux.New(muxConfig(g.cfg, g.certs, g.handlers(), g.log))
 	g.admin.Mux = g.mux
 	g.admin.Instance = admin.Instance{

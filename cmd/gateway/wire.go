@@ -11,6 +11,7 @@ import (
 	"posthorn/accounts"
 	"posthorn/alpn"
 	"posthorn/certs"
+	"posthorn/handlers/imap"
 	"posthorn/mailbox"
 	"posthorn/mux"
 	"posthorn/store"
@@ -32,16 +33,29 @@ func certsConfig(c *Config, kv store.KV, log zerolog.Logger) certs.Config {
 }
 
 func accountsOptions(c *Config) accounts.Options {
-	return accounts.Options{Domains: c.Domains, Throttle: accounts.Throttle{
+	return accounts.Options{Domains: c.Domains, Throttle: throttle(c)}
+}
+
+func throttle(c *Config) accounts.Throttle {
+	return accounts.Throttle{
 		PerConn:   c.Limits.PasswordsPerConnection,
 		PerSource: c.Limits.PasswordFailures,
 		Window:    time.Duration(c.Limits.PasswordWindow),
 		Block:     time.Duration(c.Limits.PasswordBlock),
-	}}
+	}
 }
 
+// addedFields is how much longer a message may become between submission, which
+// adds a trace field and what is missing, and a mailbox. APPENDLIMIT shows the
+// sum, so that what has been delivered can be put into another mailbox.
+const addedFields = 64 << 10
+
 func mailboxOptions(c *Config, log zerolog.Logger) mailbox.Options {
-	return mailbox.Options{MaxMessageSize: int64(c.MaxMessageSize), Quota: int64(c.Quota), Log: log}
+	return mailbox.Options{MaxMessageSize: int64(c.MaxMessageSize) + addedFields, Quota: int64(c.Quota), Log: log}
+}
+
+func imapLimits(c *Config) imap.Limits {
+	return imap.Limits{Line: int(c.Limits.PreLoginLine), Literal: int(c.Limits.PreLoginLiteral)}
 }
 
 func muxConfig(c *Config, m *certs.Manager, handlers map[alpn.Protocol]mux.Handler, log zerolog.Logger) mux.Config {

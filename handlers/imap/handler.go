@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -28,8 +29,10 @@ type Handler struct {
 	// ID is the answer to ID before login (RFC 2971), as field and value in
 	// turn; nil: NIL.
 	ID     []string
-	Limits Limits
+	Limits Limits // until SetLimits
 	Log    zerolog.Logger
+
+	limits atomic.Pointer[Limits] // nil: those in Limits
 }
 
 var _ mux.Handler = (*Handler)(nil)
@@ -50,6 +53,16 @@ func (l Limits) withDefaults() Limits {
 		Commands:    cmp.Or(l.Commands, 1000),
 		BadCommands: cmp.Or(l.BadCommands, 10),
 	}
+}
+
+// SetLimits replaces the limits for connections served from now on.
+func (h *Handler) SetLimits(l Limits) { h.limits.Store(&l) }
+
+func (h *Handler) currentLimits() Limits {
+	if l := h.limits.Load(); l != nil {
+		return l.withDefaults()
+	}
+	return h.Limits.withDefaults()
 }
 
 // Busy is the whole answer to a connection that is over a limit.
@@ -98,7 +111,7 @@ func (h *Handler) admitAside(ctx context.Context, c *mux.Conn) (a admitted) {
 // is over. The client's end for the session first yields what the client has
 // sent behind its login.
 func (h *Handler) admit(ctx context.Context, c *mux.Conn) (backend.IMAPSession, net.Conn) {
-	d := &dialog{Handler: h, conn: c, limits: h.Limits.withDefaults()}
+	d := &dialog{Handler: h, conn: c, limits: h.currentLimits()}
 	d.in.conn = c
 	defer d.in.wipe()
 	d.watch(ctx)
