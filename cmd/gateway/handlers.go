@@ -39,6 +39,7 @@ func (g *gateway) imapHandler() *imap.Handler {
 	return &imap.Handler{
 		Accounts: g.accounts,
 		Backend:  g.backend,
+		Hostname: g.cfg.hostname(),
 		ID:       []string{"name", "Posthorn"},
 		Limits:   imapLimits(g.cfg),
 		Log:      g.log,
