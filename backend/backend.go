@@ -4,7 +4,6 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"net"
 
 	"github.com/emersion/go-smtp"
@@ -12,15 +11,12 @@ import (
 	"posthorn/accounts"
 )
 
-// ErrUnavailable says that the backend cannot serve now and may later: IMAP
-// answers NO [UNAVAILABLE] (RFC 5530), SMTP 451.
-var ErrUnavailable = errors.New("backend unavailable")
-
 // Backend opens conversations on behalf of accounts that have logged in at the
 // gateway.
 type Backend interface {
 	// OpenIMAP returns an IMAP conversation in the authenticated state. The
-	// error is an *imap.Error when the backend itself answered.
+	// error is an *imap.Error when the backend itself answered; any other means
+	// that it cannot serve now and may later: NO [UNAVAILABLE] (RFC 5530).
 	OpenIMAP(ctx context.Context, l *accounts.Login) (IMAPSession, error)
 	// OpenSubmission returns a submission conversation that is logged in. Its
 	// errors are *smtp.SMTPError, fit to be shown to the client. Data returns

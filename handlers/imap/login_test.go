@@ -265,7 +265,6 @@ func TestBackendFails(t *testing.T) {
 		err  error
 		want string
 	}{
-		{backend.ErrUnavailable, "[UNAVAILABLE] "},
 		{errors.New("10.0.0.1: connection refused"), "[UNAVAILABLE] Temporarily unavailable, try again later"},
 		{&goimap.Error{Type: goimap.StatusResponseTypeNo, Code: "OVERQUOTA", Text: "No\r\n* OK room"}, "[OVERQUOTA] No??* OK room"},
 		{&goimap.Error{Type: goimap.StatusResponseTypeNo, Text: "Come back tomorrow"}, "Come back tomorrow"},
