@@ -141,7 +141,7 @@ func (g *gate) close() {
 type errorLog struct{ log zerolog.Logger }
 
 func (l errorLog) Write(line []byte) (int, error) {
-	l.log.Warn().Str("from", "net/http").Msg(strings.TrimSpace(string(line)))
+	l.log.Warn().Str("note", strings.TrimSpace(string(line))).Msg("net/http")
 	return len(line), nil
 }
 

@@ -106,7 +106,7 @@ func (c *committer) stage(g *group, ch *change) (t *tx) {
 	t = &tx{base: snapshot{g.txn}}
 	defer func() {
 		if v := recover(); v != nil {
-			c.log.Error().Msgf("panic in a change: %v\n%s", v, debug.Stack())
+			c.log.Error().Any("panic", v).Bytes("stack", debug.Stack()).Msg("panic in a change")
 			ch.err = fmt.Errorf("mailbox: panic: %v", v)
 		}
 	}()

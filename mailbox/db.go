@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -33,13 +34,19 @@ func databaseOptions(dir string, log zerolog.Logger) badger.Options {
 		WithSyncWrites(true)
 }
 
-// databaseLog passes Badger's complaints on, and its chatter as debug lines.
+// databaseLog passes Badger's complaints on, and its chatter as debug lines; of
+// each the first line, as values may be dumped on the others.
 type databaseLog struct{ log zerolog.Logger }
 
-func (l databaseLog) Errorf(format string, args ...any)   { l.log.Error().Msgf(format, args...) }
-func (l databaseLog) Warningf(format string, args ...any) { l.log.Warn().Msgf(format, args...) }
-func (l databaseLog) Infof(format string, args ...any)    { l.log.Debug().Msgf(format, args...) }
+func (l databaseLog) Errorf(format string, args ...any)   { l.write(l.log.Error(), format, args) }
+func (l databaseLog) Warningf(format string, args ...any) { l.write(l.log.Warn(), format, args) }
+func (l databaseLog) Infof(format string, args ...any)    { l.write(l.log.Debug(), format, args) }
 func (l databaseLog) Debugf(string, ...any)               {}
+
+func (l databaseLog) write(e *zerolog.Event, format string, args []any) {
+	line, _, _ := strings.Cut(strings.TrimSpace(fmt.Sprintf(format, args...)), "\n")
+	e.Str("note", line).Msg("badger")
+}
 
 // reserve is how much of the disk is left free. Badger writes through memory
 // maps, where a full disk is a fatal signal rather than an error, so it must

@@ -191,5 +191,5 @@ func (l serverLog) Printf(format string, args ...any) {
 	if strings.HasPrefix(format, "panic") {
 		level = zerolog.ErrorLevel
 	}
-	l.log.WithLevel(level).Msgf("imap: "+format, args...)
+	l.log.WithLevel(level).Str("note", fmt.Sprintf(format, args...)).Msg("imapserver")
 }

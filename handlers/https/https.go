@@ -122,7 +122,7 @@ type noise struct {
 
 func (n noise) Write(p []byte) (int, error) {
 	text := strings.ReplaceAll(strings.TrimSpace(string(p)), n.conn.Remote.String(), "client")
-	n.log.Debug().Uint64("id", n.conn.ID).Msg(text)
+	n.log.Debug().Uint64("id", n.conn.ID).Str("note", text).Msg("net/http")
 	return len(p), nil
 }
 

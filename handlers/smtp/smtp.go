@@ -173,10 +173,10 @@ type errorLog struct{ s *session }
 
 func (l errorLog) Printf(format string, v ...any) {
 	if _, rest, ok := strings.Cut(format, "%v"); ok && len(v) > 0 {
-		format, v = "go-smtp"+rest, v[1:]
+		format, v = "client"+rest, v[1:]
 	}
 	l.s.conn.SetReason("panic")
-	l.s.log().Error().Msgf(format, v...)
+	l.s.log().Error().Str("note", fmt.Sprintf(format, v...)).Msg("go-smtp")
 }
 
 func (l errorLog) Println(v ...any) { l.Printf("%s", fmt.Sprintln(v...)) }

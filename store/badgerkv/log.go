@@ -20,6 +20,6 @@ func (l logger) Debugf(string, ...any)            {}
 func (l logger) write(level zerolog.Level, format string, v []any) {
 	if e := l.log.WithLevel(level); e.Enabled() {
 		line, _, _ := strings.Cut(strings.TrimSpace(fmt.Sprintf(format, v...)), "\n")
-		e.Str("from", "badger").Msg(line)
+		e.Str("note", line).Msg("badger")
 	}
 }
