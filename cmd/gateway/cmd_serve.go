@@ -17,7 +17,8 @@ of its own in ./posthorn-data, a self-signed certificate for localhost, and port
 
 Where it listens goes to standard output, the log to standard error. systemd can
 pass the sockets, with FileDescriptorName= shared, imaps, submissions, imap,
-submission and admin, and is told when the gateway is ready (Type=notify-reload).`,
+submission and admin, and is told when the gateway is ready (Type=notify or
+notify-reload).`,
 		Example: "  posthorn serve\n  posthorn serve --config /etc/posthorn/config.yaml",
 		Args:    c.args(0, 0),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return c.serve(cmd.Context()) },
