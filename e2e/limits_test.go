@@ -11,11 +11,9 @@ import (
 	"errors"
 	"math/big"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
@@ -136,25 +134,8 @@ func TestReloadLimits(t *testing.T) {
 	if err := g.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	g.waitLog("limits.passwords_per_connection")
+	g.awaitLog("limits.passwords_per_connection")
 	if got := login(password); got != 421 {
 		t.Errorf("the second password of one: %d", got)
-	}
-}
-
-// waitLog waits until the log has a text in it.
-func (g *gateway) waitLog(text string) {
-	g.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		log, err := os.ReadFile(filepath.Join(g.dir, "log"))
-		if err != nil {
-			g.t.Fatal(err)
-		}
-		if bytes.Contains(log, []byte(text)) {
-			return
-		}
-		if time.Now().After(deadline) {
-			g.t.Fatalf("the log never has %q in it", text)
-		}
 	}
 }
