@@ -90,10 +90,11 @@ func (f *front) directed(host string) bool {
 }
 
 // hostname returns the Host of a request in lower case, without its port, its
-// final dot or an IPv6 address's brackets.
+// final dot or an IPv6 address's brackets. What looks like a port and is none
+// stays a part of the name, which nobody has.
 func hostname(hostport string) string {
 	host := hostport
-	if h, _, err := net.SplitHostPort(hostport); err == nil {
+	if h, port, err := net.SplitHostPort(hostport); err == nil && strings.Trim(port, "0123456789") == "" {
 		host = h
 	}
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")

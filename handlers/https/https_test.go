@@ -279,6 +279,8 @@ func TestDirected(t *testing.T) {
 		{serverName, "GET https://" + serverName + "/healthz HTTP/1.1\r\nHost: evil.test", "200"},
 		{serverName, "GET https://evil.test/healthz HTTP/1.1\r\nHost: " + serverName, "421"},
 		{serverName, "GET /healthz HTTP/1.1\r\nHost: localhost", "421"},
+		{serverName, "GET /healthz HTTP/1.1\r\nHost: " + serverName + ":443", "200"},
+		{serverName, "GET /healthz HTTP/1.1\r\nHost: " + serverName + ":x", "421"},
 		{serverName, "GET /healthz HTTP/1.1\r\nHost: evil.test", "421"},
 		{serverName, "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1", "421"},
 		{serverName, "GET /healthz HTTP/1.1\r\nHost: ", "400"},
