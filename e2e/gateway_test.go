@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -25,6 +26,18 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	// A result is not to be taken from the cache when the program has changed,
+	// of which go test knows only that its files were looked at.
+	err := filepath.Walk("..", func(path string, info os.FileInfo, err error) error {
+		if err == nil && info.IsDir() && strings.HasPrefix(info.Name(), ".") && path != ".." {
+			return filepath.SkipDir
+		}
+		return err
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	dir, err := os.MkdirTemp("", "posthorn-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -56,6 +69,9 @@ type gateway struct {
 	cmd    *exec.Cmd
 	log    *os.File
 
+	program string              // what to run; default binary
+	as      *syscall.Credential // who runs it; nil: who runs the tests
+
 	shared, imaps, submissions string // host:port, once started
 	imap, submission           string // of the ports that begin in cleartext
 	ca                         string // PEM file with the server's self-signed certificate
@@ -74,13 +90,20 @@ listen:
 // newGateway starts a gateway on free ports; more is added to its config.
 func newGateway(t *testing.T, more string) *gateway {
 	t.Helper()
+	g := prepareGateway(t, more)
+	g.start()
+	return g
+}
+
+// prepareGateway makes a gateway that has yet to be started.
+func prepareGateway(t *testing.T, more string) *gateway {
+	t.Helper()
 	dir := t.TempDir()
 	g := &gateway{t: t, dir: dir, config: filepath.Join(dir, "config.yaml")}
 	text := fmt.Sprintf(listen, filepath.Join(dir, "data")) + more
 	if err := os.WriteFile(g.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.start()
 	t.Cleanup(func() {
 		if g.cmd != nil {
 			g.kill()
@@ -107,7 +130,8 @@ func (g *gateway) start() {
 	if g.log, err = os.OpenFile(filepath.Join(g.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		g.t.Fatal(err)
 	}
-	g.cmd = exec.Command(binary, "serve", "--config", g.config)
+	g.cmd = exec.Command(cmp.Or(g.program, binary), "serve", "--config", g.config)
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: g.as}
 	g.cmd.Dir = g.dir
 	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
 	if err := g.cmd.Start(); err != nil {

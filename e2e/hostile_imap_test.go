@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -273,7 +274,12 @@ func TestHostileIMAP(t *testing.T) {
 	t.Run("APPEND above the limit is not asked for", func(t *testing.T) {
 		t.Parallel()
 		g := g.in(t)
-		for _, size := range []string{"1048577", "10000000000", "4294967296", "4294967297", "9223372036854775808", "18446744073709551617", "-1"} {
+		_, limit, _ := strings.Cut(g.imapOf(pemFile).do("CAPABILITY", "OK"), " APPENDLIMIT=")
+		most, err := strconv.Atoi(strings.Fields(limit)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []string{fmt.Sprint(most + 1), "10000000000", "4294967296", "4294967297", "9223372036854775808", "18446744073709551617", "-1"} {
 			p := g.imapOf(pemFile)
 			p.send("t APPEND INBOX {" + size + "}\r\n")
 			if answer := p.line(); !strings.HasPrefix(answer, "t NO") && !strings.HasPrefix(answer, "t BAD") {

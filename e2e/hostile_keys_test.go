@@ -59,17 +59,6 @@ func (g *gateway) showing(protocol string, key crypto.Signer, chain ...[]byte) *
 	return config
 }
 
-// register registers the public key of a signer for an account.
-func (g *gateway) register(address string, key crypto.Signer, flags ...string) {
-	g.t.Helper()
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
-	g.posthornIn(string(text), append([]string{"key", "add", address}, flags...)...)
-}
-
 // controls returns the first line of a log with a control character in it.
 func controls(log string) string {
 	for line := range strings.Lines(log) {
