@@ -59,7 +59,7 @@ func (h *Handler) ServeConn(ctx context.Context, c *mux.Conn) {
 		return
 	}
 	w := newWire(ctx, c, h.maxLine())
-	stop := context.AfterFunc(ctx, w.goodbye)
+	stop := w.watch()
 	defer stop()
 	work, cancel := patient(ctx)
 	defer cancel()
@@ -79,6 +79,7 @@ func (h *Handler) ServeConn(ctx context.Context, c *mux.Conn) {
 	server := h.server(s)
 	server.Serve(&single{conn: g})
 	server.Shutdown(context.Background())
+	stop()
 	c.SetReason(w.reason)
 }
 

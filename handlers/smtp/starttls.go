@@ -14,7 +14,7 @@ import (
 // nothing that was said counts afterwards. It reports whether to go on.
 func (h *Handler) startTLS(ctx context.Context, c *mux.Conn) bool {
 	w := newWire(ctx, c, h.maxLine())
-	stop := context.AfterFunc(ctx, w.goodbye)
+	stop := w.watch()
 	defer stop()
 
 	clear := &cleartext{wire: w, h: h}
@@ -26,7 +26,7 @@ func (h *Handler) startTLS(ctx context.Context, c *mux.Conn) bool {
 	}
 	w.reply(replyStartTLS)
 	w.flush()
-	if !stop() { // too late: goodbye is being said
+	if !stop() { // goodbye is said
 		return false
 	}
 	// What is in w's buffer was pipelined behind STARTTLS, by whoever sits on

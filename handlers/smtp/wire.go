@@ -151,6 +151,23 @@ func (w *wire) flush() {
 	w.out = w.out[:0]
 }
 
+// watch has goodbye said when the context ends, until stop is called, which
+// reports whether that was in time, and else waits until it is said.
+func (w *wire) watch() (stop func() (inTime bool)) {
+	said := make(chan struct{})
+	cancel := context.AfterFunc(w.ctx, func() {
+		defer close(said)
+		w.goodbye()
+	})
+	return sync.OnceValue(func() bool {
+		inTime := cancel()
+		if !inTime {
+			<-said
+		}
+		return inTime
+	})
+}
+
 // goodbye ends the conversation because the context has ended: at once when
 // the client is being waited for, else before the next wait.
 func (w *wire) goodbye() {
