@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"os"
-	"os/signal"
 	"reflect"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 )
@@ -15,14 +12,11 @@ import (
 // reloadOnHangup reads again what can change whenever SIGHUP comes, until ctx
 // ends.
 func (g *gateway) reloadOnHangup(ctx context.Context) error {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hangups:
+		case <-g.hangups:
 			g.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 			g.reload(ctx)
 			g.notify(daemon.SdNotifyReady)

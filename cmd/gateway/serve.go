@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -39,6 +41,7 @@ type gateway struct {
 	mux      *mux.Server
 	sockets  *sockets
 	metrics  *prometheus.Registry
+	hangups  chan os.Signal // SIGHUP
 }
 
 // serve runs the gateway until ctx ends or one of its parts fails.
@@ -51,7 +54,9 @@ func (c *cli) serve(ctx context.Context) error {
 		return err
 	}
 	tuneMemory()
-	g := &gateway{cli: c, cfg: cfg, log: newLog(c.stderr, cfg.Log)}
+	g := &gateway{cli: c, cfg: cfg, log: newLog(c.stderr, cfg.Log), hangups: make(chan os.Signal, 1)}
+	signal.Notify(g.hangups, syscall.SIGHUP) // so early that none kills
+	defer signal.Stop(g.hangups)
 	warnOfFiles(g.log, cfg.Limits.Connections)
 	defer g.close()
 	if err := g.open(ctx); err != nil {
@@ -127,8 +132,13 @@ func (g *gateway) run(ctx context.Context) error {
 	group, loops := errgroup.WithContext(context.WithoutCancel(ctx))
 	loop := func(name string, run func(context.Context) error) {
 		group.Go(func() error {
-			if err := run(loops); err != nil && loops.Err() == nil {
+			err := run(loops)
+			switch {
+			case err == nil:
+			case loops.Err() == nil:
 				return fmt.Errorf("%s: %w", name, err)
+			default:
+				g.log.Warn().Err(err).Str("part", name).Msg("did not stop well")
 			}
 			return nil
 		})
