@@ -21,8 +21,8 @@ var ErrBackup = errors.New("mailbox: not a complete backup")
 
 // A backup is backupMagic, all keys and values of the database in order, each
 // with its length before it as an uvarint, a key of length 0, and the SHA-256
-// of all that. Where the database refers to a file, the file follows in pieces:
-// values of the key kindPiece and blob ID.
+// of all that. Each blobRecord is followed by the message in pieces: values of
+// the key kindPiece and blob ID, a single one unless the message is a file.
 const backupMagic = "posthorn mailbox backup 1\n"
 
 // kindPiece is in backups only.
@@ -84,7 +84,7 @@ func (b *backupWriter) backup(ctx context.Context) error {
 
 func (b *backupWriter) item(ctx context.Context, item *badger.Item) error {
 	key := item.Key()
-	if key[0] == kindGarbage {
+	if key[0] == kindGarbage || key[0] == kindPack {
 		return nil
 	}
 	if err := b.field(key); err != nil {
@@ -94,10 +94,21 @@ func (b *backupWriter) item(ctx context.Context, item *badger.Item) error {
 		return err
 	}
 	var record blobRecord
-	if err := item.Value(record.decode); err != nil || !record.inFile {
+	if err := item.Value(record.decode); err != nil {
 		return err
 	}
-	return b.file(ctx, keyNumber(key))
+	if record.inFile {
+		return b.file(ctx, keyNumber(key))
+	}
+	data, err := b.store.packs.read(record.place)
+	if err != nil {
+		return err
+	}
+	return b.piece(keyNumber(key), data)
+}
+
+func (b *backupWriter) piece(blob uint64, data []byte) error {
+	return errors.Join(b.field(numberKey(kindPiece, blob)), b.field(data))
 }
 
 // file writes the pieces of a message.
@@ -107,11 +118,11 @@ func (b *backupWriter) file(ctx context.Context, blob uint64) error {
 		return err
 	}
 	defer file.Close()
-	buf := make([]byte, inlineSize)
+	buf := make([]byte, packedSize)
 	for {
 		n, err := io.ReadFull(file, buf)
 		if n > 0 {
-			if err := errors.Join(b.field(numberKey(kindPiece, blob)), b.field(buf[:n])); err != nil {
+			if err := b.piece(blob, buf[:n]); err != nil {
 				return err
 			}
 		}
@@ -169,10 +180,10 @@ func (s *Store) Restore(ctx context.Context, r io.Reader) error {
 
 // clear deletes what an incomplete Restore has left.
 func (s *Store) clear() error {
-	if err := s.files.removeAll(); err != nil {
+	if err := errors.Join(s.files.removeAll(), s.db.DropAll()); err != nil {
 		return err
 	}
-	return s.db.DropAll()
+	return s.packs.keepOnly(nil)
 }
 
 // beginRestore makes sure that the store is empty and that nobody else uses it
@@ -216,11 +227,26 @@ func (s *Store) checkEmpty() error {
 }
 
 type backupReader struct {
-	store *Store
-	r     *bufio.Reader
-	sum   hash.Hash
-	file  *os.File // the message whose pieces are being read
-	blob  uint64
+	store  *Store
+	r      *bufio.Reader
+	sum    hash.Hash
+	blob   uint64     // the message whose pieces are being read
+	record blobRecord // of that message
+	file   *os.File   // if it has one
+}
+
+// restored is what one change restores.
+type restored struct {
+	writes []write
+	blobs  []restoredBlob
+	size   int
+}
+
+// restoredBlob is a message that goes into a pack.
+type restoredBlob struct {
+	id     uint64
+	record blobRecord
+	data   []byte
 }
 
 func (b *backupReader) restore(ctx context.Context) error {
@@ -239,8 +265,12 @@ func (b *backupReader) restore(ctx context.Context) error {
 		}
 		last = end
 		err = b.store.committer.do(func(t *tx) error {
-			t.grows = true
-			for _, w := range batch {
+			for _, blob := range batch.blobs {
+				if err := t.addBlob(blob.id, &blob.record, blob.data); err != nil {
+					return err
+				}
+			}
+			for _, w := range batch.writes {
 				t.write(w)
 			}
 			return nil
@@ -262,59 +292,80 @@ func (b *backupReader) restore(ctx context.Context) error {
 
 // batch reads as many entries as make a change, and says whether they were the
 // last ones.
-func (b *backupReader) batch() (batch []write, last bool, err error) {
-	for size := 0; size < 64<<10 && len(batch) < batchWrites; {
+func (b *backupReader) batch() (batch restored, last bool, err error) {
+	for batch.size < 64<<10 && len(batch.writes) < batchWrites {
 		key, err := b.field(maxBackupKey)
 		if err != nil {
-			return nil, false, err
+			return batch, false, err
 		}
 		if len(key) == 0 {
 			return batch, true, nil
 		}
 		value, err := b.field(maxBackupValue)
+		if err == nil {
+			err = b.entry(&batch, key, value)
+		}
 		if err != nil {
-			return nil, false, err
+			return batch, false, err
 		}
-		switch key[0] {
-		case kindPiece:
-			if err := b.piece(key, value); err != nil {
-				return nil, false, err
-			}
-			continue
-		case kindFolder:
-			if value, err = skipUIDs(value); err != nil {
-				return nil, false, err
-			}
-		}
-		batch = append(batch, write{key, value})
-		size += len(key) + len(value)
 	}
 	return batch, false, nil
 }
 
-// piece appends to the file of a message.
-func (b *backupReader) piece(key, value []byte) error {
-	if len(key) != len(numberKey(kindPiece, 0)) {
-		return ErrBackup
-	}
-	if blob := keyNumber(key); b.file == nil || b.blob != blob {
-		if err := b.endFile(); err != nil {
+// entry adds one entry to the batch, or to the file that it belongs to.
+func (b *backupReader) entry(batch *restored, key, value []byte) (err error) {
+	batch.size += len(key) + len(value)
+	switch key[0] {
+	case kindBlob, kindPiece:
+		if len(key) != len(numberKey(kindBlob, 0)) {
+			return ErrBackup
+		}
+		if key[0] == kindPiece {
+			return b.piece(batch, keyNumber(key), value)
+		}
+		b.blob, b.record = keyNumber(key), blobRecord{}
+		if err := b.record.decode(value); err != nil || !b.record.inFile {
+			return err // it is written when its piece comes
+		}
+		if err := b.startFile(); err != nil {
 			return err
 		}
-		file, err := b.store.files.create(blob)
-		if err != nil {
-			return diskError(err)
+	case kindFolder:
+		if value, err = skipUIDs(value); err != nil {
+			return err
 		}
-		b.file, b.blob = file, blob
+	}
+	batch.writes = append(batch.writes, write{key, value})
+	return nil
+}
+
+// piece takes a piece of the message whose record came before.
+func (b *backupReader) piece(batch *restored, blob uint64, data []byte) error {
+	switch {
+	case blob != b.blob:
+		return ErrBackup
+	case !b.record.inFile:
+		batch.blobs = append(batch.blobs, restoredBlob{blob, b.record, data})
+		return nil
 	}
 	free, err := b.store.committer.freeSpace()
-	if err == nil && free < int64(len(value)) {
+	if err == nil && free < int64(len(data)) {
 		err = ErrFull
 	}
 	if err != nil {
 		return err
 	}
-	if _, err := b.file.Write(value); err != nil {
+	if _, err := b.file.Write(data); err != nil {
+		return diskError(err)
+	}
+	return nil
+}
+
+func (b *backupReader) startFile() (err error) {
+	if err := b.endFile(); err != nil {
+		return err
+	}
+	if b.file, err = b.store.files.create(b.blob); err != nil {
 		return diskError(err)
 	}
 	return nil

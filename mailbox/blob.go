@@ -13,11 +13,10 @@ import (
 	"posthorn/mailbox/structure"
 )
 
-// inlineSize is how large a message may be to be stored in the database, where
-// it shares the sync of its change. Larger ones are files of their own: they
-// need no memory on the way in, are not rewritten by compactions, and give
-// their space back at once.
-const inlineSize = 256 << 10
+// packedSize is how large a message may be to go into a pack, where it shares a
+// sync with others. Larger ones have files of their own: they need no memory on
+// the way in.
+const packedSize = 256 << 10
 
 // smallBuffer is what receiving begins with, as most messages are small.
 const smallBuffer = 16 << 10
@@ -166,8 +165,8 @@ func (u *upload) makeRoom() error {
 	switch {
 	case len(u.buf) < cap(u.buf):
 		return nil
-	case cap(u.buf) < inlineSize:
-		u.buf = append(make([]byte, 0, min(4*cap(u.buf), inlineSize)), u.buf...)
+	case cap(u.buf) < packedSize:
+		u.buf = append(make([]byte, 0, min(4*cap(u.buf), packedSize)), u.buf...)
 		return nil
 	}
 	if u.file == nil {
@@ -214,14 +213,14 @@ func (u *upload) sync() error {
 // the change makes of it.
 func (u *upload) store(refs int, apply func(*tx) error) error {
 	err := u.s.committer.do(func(t *tx) error {
-		t.grows = true
-		record := blobRecord{size: u.size, inFile: u.file != nil, structure: u.structure}
-		t.set(numberKey(kindBlob, u.id), record.encode())
-		if u.file == nil {
-			t.set(numberKey(kindContent, u.id), u.buf)
+		if err := apply(t); err != nil {
+			return err
 		}
-		t.setRefs(u.id, uint64(refs))
-		return apply(t)
+		record := blobRecord{inFile: u.file != nil, place: extent{size: u.size}, structure: u.structure}
+		if refs > 1 {
+			t.set(numberKey(kindRefs, u.id), uintValue(uint64(refs)))
+		}
+		return t.addBlob(u.id, &record, u.buf)
 	})
 	u.stored = err == nil
 	return err
@@ -244,24 +243,64 @@ func (u *upload) finish() {
 	}
 }
 
+// addBlob adds a message. It puts data into a pack unless the record says that
+// the message is in a file.
+func (t *tx) addBlob(id uint64, record *blobRecord, data []byte) error {
+	t.grows = true
+	if !record.inFile {
+		if t.free -= int64(len(data)); t.free < 0 {
+			return ErrFull
+		}
+		place, err := t.packs.append(data)
+		if err != nil {
+			return diskError(err)
+		}
+		record.place = place
+		if err := t.countPacked(place, 1); err != nil {
+			return err
+		}
+	}
+	t.set(numberKey(kindBlob, id), record.encode())
+	return nil
+}
+
+// countPacked counts a message of a pack, or with sign -1 no longer.
+func (t *tx) countPacked(e extent, sign int64) error {
+	key := numberKey(kindPack, e.pack)
+	n, err := getUint(t, key, 0)
+	if err != nil {
+		return err
+	}
+	n += uint64(sign * e.size)
+	t.set(key, uintValue(n))
+	if sign < 0 {
+		t.freed = append(t.freed, e)
+		t.garbage = true
+	}
+	return nil
+}
+
 // link adds a reference to a blob.
 func (t *tx) link(blob uint64) error {
 	refs, err := getUint(t, numberKey(kindRefs, blob), 1)
 	if err == nil {
-		t.setRefs(blob, refs+1)
+		t.set(numberKey(kindRefs, blob), uintValue(refs+1))
 	}
 	return err
 }
 
 // unlink takes a reference to a blob away, and the blob with the last one. Its
-// file is deleted later: see removeGarbage.
+// octets are deleted later: see removeGarbage.
 func (t *tx) unlink(blob uint64) error {
 	refs, err := getUint(t, numberKey(kindRefs, blob), 1)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if refs > 1 {
-		t.setRefs(blob, refs-1)
+	case refs > 2:
+		t.set(numberKey(kindRefs, blob), uintValue(refs-1))
+		return nil
+	case refs == 2:
+		t.delete(numberKey(kindRefs, blob))
 		return nil
 	}
 	var record blobRecord
@@ -269,19 +308,10 @@ func (t *tx) unlink(blob uint64) error {
 		return err
 	}
 	t.delete(numberKey(kindBlob, blob))
-	if record.inFile {
-		t.set(numberKey(kindGarbage, blob), present)
-		t.garbage = true
-	} else {
-		t.delete(numberKey(kindContent, blob))
+	if !record.inFile {
+		return t.countPacked(record.place, -1)
 	}
+	t.set(numberKey(kindGarbage, blob), present)
+	t.garbage = true
 	return nil
-}
-
-func (t *tx) setRefs(blob, refs uint64) {
-	if key := numberKey(kindRefs, blob); refs == 1 {
-		t.delete(key)
-	} else {
-		t.set(key, uintValue(refs))
-	}
 }

@@ -18,6 +18,7 @@ import (
 // does the work for the rest.
 type committer struct {
 	db        *badger.DB
+	packs     *packs
 	log       zerolog.Logger
 	freeSpace func() (int64, error)
 	published func(event)
@@ -84,14 +85,14 @@ func (c *committer) commit(batch []*change) {
 	g := c.newGroup()
 	defer func() { g.txn.Discard() }()
 	for _, ch := range batch {
-		t := c.stage(g, ch)
+		t := c.stage(g, ch, free)
 		if ch.err == nil && !g.fits(t) {
 			if err := c.flush(g); err != nil { // t was built on what has failed
 				t = nil
 			}
 			g = c.newGroup()
 			if t == nil {
-				t = c.stage(g, ch)
+				t = c.stage(g, ch, free)
 			}
 		}
 		if ch.err == nil {
@@ -102,8 +103,8 @@ func (c *committer) commit(batch []*change) {
 }
 
 // stage runs a change's function on top of the group.
-func (c *committer) stage(g *group, ch *change) (t *tx) {
-	t = &tx{base: snapshot{g.txn}}
+func (c *committer) stage(g *group, ch *change, free int64) (t *tx) {
+	t = &tx{base: snapshot{g.txn}, packs: c.packs, free: free}
 	defer func() {
 		if v := recover(); v != nil {
 			c.log.Error().Any("panic", v).Bytes("stack", debug.Stack()).Msg("panic in a change")
@@ -117,7 +118,11 @@ func (c *committer) stage(g *group, ch *change) (t *tx) {
 // flush commits a group and tells the world, or gives each of its changes the
 // error.
 func (c *committer) flush(g *group) error {
-	if err := g.txn.Commit(); err != nil {
+	err := c.packs.sync()
+	if err == nil {
+		err = g.txn.Commit()
+	}
+	if err != nil {
 		err = diskError(err)
 		for _, ch := range g.changes {
 			ch.err = err
@@ -130,6 +135,9 @@ func (c *committer) flush(g *group) error {
 		}
 		if t.after != nil {
 			t.after()
+		}
+		for _, e := range t.freed {
+			c.packs.free(e)
 		}
 		if t.garbage {
 			c.garbage()
@@ -195,7 +203,7 @@ func (g *group) add(ch *change, t *tx, free *int64) error {
 			return diskError(err)
 		}
 	}
-	*free -= t.size
+	*free = min(*free, t.free) - t.size
 	g.roomCount -= int64(len(t.writes))
 	g.roomSize -= t.size
 	g.changes = append(g.changes, ch)
@@ -207,13 +215,16 @@ func (g *group) add(ch *change, t *tx, free *int64) error {
 // the changes before it have.
 type tx struct {
 	base    snapshot
+	packs   *packs
+	free    int64 // octets that the disk has room for
 	writes  []write
 	index   map[string]int // of writes, by key
-	size    int64
-	grows   bool // adds mail
-	garbage bool // leaves files to be deleted
+	size    int64          // of writes
+	grows   bool           // adds mail
 	events  []event
 	after   func() // runs once the change is on disk, before any later change
+	freed   []extent
+	garbage bool // Run has something to delete
 }
 
 // write sets a key, or deletes it if value is nil.

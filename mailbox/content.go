@@ -3,6 +3,7 @@ package mailbox
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -18,7 +19,7 @@ var errGone = errors.New("mailbox: message is gone")
 type content struct {
 	root *structure.Part
 	size int64
-	data []byte   // the octets, if they are in the database
+	data []byte   // the octets, if they come from a pack
 	file *os.File // otherwise
 }
 
@@ -26,32 +27,37 @@ type content struct {
 // good for its structure.
 func (s *Store) openContent(v snapshot, blob uint64, octets bool) (*content, error) {
 	c := new(content)
-	inFile := false
+	var record blobRecord
 	err := v.get(numberKey(kindBlob, blob), func(value []byte) (err error) {
-		var record blobRecord
 		if err := record.decode(value); err != nil {
 			return err
 		}
-		c.size, inFile = record.size, record.inFile
+		c.size = record.place.size
 		c.root, err = structure.Decode(record.structure)
 		return err
 	})
 	switch {
-	case err != nil || !octets:
-	case inFile:
+	case err != nil:
+	case !octets:
+	case record.inFile:
 		if c.file, err = s.files.open(blob); errors.Is(err, fs.ErrNotExist) {
 			err = errGone
 		}
 	default:
-		err = v.get(numberKey(kindContent, blob), func(value []byte) error {
-			c.data = bytes.Clone(value)
-			return nil
-		})
+		c.data, err = s.packs.read(record.place)
 	}
-	if notFound(err) {
-		err = errCorrupt
+	if errors.Is(err, errGone) && s.hasBlob(blob) || notFound(err) {
+		err = fmt.Errorf("message %x: %w", blob, errCorrupt)
 	}
 	return c, err
+}
+
+// hasBlob says whether a message is there now, rather than in some snapshot.
+func (s *Store) hasBlob(blob uint64) bool {
+	err := s.view(func(v snapshot) error {
+		return v.get(numberKey(kindBlob, blob), func([]byte) error { return nil })
+	})
+	return err == nil
 }
 
 // Close implements io.Closer.

@@ -13,14 +13,14 @@ import (
 )
 
 // databaseOptions keep the database small in memory, free of a value log (all
-// values are below the threshold, so that deleted mail is reclaimed by
-// compaction), and synced at each commit. There is one writer, the committer,
-// so that conflicts need no detection. Without compression blocks are read
-// straight from the page cache and need no cache of their own.
+// values are below the threshold), and synced at each commit. There is one
+// writer, the committer, so that conflicts need no detection. Without
+// compression blocks are read straight from the page cache and need no cache of
+// their own.
 func databaseOptions(dir string, log zerolog.Logger) badger.Options {
 	return badger.DefaultOptions(dir).
 		WithLogger(databaseLog{log}).
-		WithMemTableSize(8 << 20).
+		WithMemTableSize(4 << 20).
 		WithNumMemtables(2).
 		WithBaseTableSize(1 << 20).
 		WithValueLogFileSize(16 << 20).

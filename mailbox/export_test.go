@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
+	"golang.org/x/sys/unix"
 )
 
 // SetFreeSpace replaces the measurement of free disk space.
@@ -30,4 +31,25 @@ func (s *Store) Files(t testing.TB) int {
 		n += len(entries)
 	}
 	return n
+}
+
+// Packs returns how many packs there are, and how many octets of the disk they
+// take.
+func (s *Store) Packs(t testing.TB) (n int, size int64) {
+	t.Helper()
+	numbers, err := s.packs.list()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, number := range numbers {
+		var st unix.Stat_t
+		if err := unix.Stat(s.packs.name(number), &st); err == unix.ENOENT {
+			continue // it has just been deleted
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		n++
+		size += st.Blocks * 512
+	}
+	return n, size
 }

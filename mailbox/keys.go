@@ -12,9 +12,9 @@ import (
 //	l userN NAME             a subscription to NAME; no value
 //	f folderID               folderRecord
 //	m folderID UID           messageRecord
-//	b blobID                 blobRecord: a message's size and structure
+//	b blobID                 blobRecord: a message's place and structure
 //	r blobID                 how many messages share the blob; absent: one
-//	c blobID                 the message, if it is not a file
+//	k packN                  how many octets of messages the pack holds
 //	g blobID                 a deleted message whose file is to be deleted
 //	x folderID               a deleted mailbox whose messages are to be deleted
 //	z                        a Restore is under way
@@ -27,7 +27,7 @@ const (
 	kindMessage   = 'm'
 	kindBlob      = 'b'
 	kindRefs      = 'r'
-	kindContent   = 'c'
+	kindPack      = 'k'
 	kindGarbage   = 'g'
 	kindRemoved   = 'x'
 	kindRestore   = 'z'

@@ -54,6 +54,7 @@ type Store struct {
 	served    chan struct{} // closed when server has ended
 
 	files    files
+	packs    *packs
 	garbage  chan struct{} // has an element when files are to be deleted
 	keeping  sync.RWMutex  // held for reading while no file may be deleted
 	lastBlob atomic.Uint64
@@ -81,6 +82,10 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mailbox: open: %w", err)
 	}
+	p, err := openPacks(filepath.Join(dir, "packs"))
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: open: %w", err)
+	}
 	db, err := badger.Open(databaseOptions(filepath.Join(dir, "index"), o.Log))
 	if err != nil {
 		return nil, fmt.Errorf("mailbox: open: %w", err)
@@ -89,12 +94,14 @@ func Open(dir string, o Options) (*Store, error) {
 		options:  o,
 		db:       db,
 		files:    f,
+		packs:    p,
 		garbage:  make(chan struct{}, 1),
 		buffers:  sync.Pool{New: func() any { b := make([]byte, 0, smallBuffer); return &b }},
 		sessions: make(map[string]map[*servedConn]struct{}),
 	}
 	s.committer = &committer{
 		db:        db,
+		packs:     p,
 		log:       o.Log,
 		freeSpace: func() (int64, error) { return freeSpace(dir) },
 		published: s.hub.publish,
@@ -150,69 +157,7 @@ func (s *Store) recover() error {
 	if err := s.removeGarbage(); err != nil && !errors.Is(err, ErrFull) {
 		return err
 	}
-	return nil
-}
-
-// noteGarbage tells Run that there is work.
-func (s *Store) noteGarbage() {
-	select {
-	case s.garbage <- struct{}{}:
-	default: // it knows
-	}
-}
-
-// Run does the store's background work until ctx ends: it deletes the files of
-// deleted messages.
-func (s *Store) Run(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-s.garbage:
-		}
-		if !s.begin() {
-			return nil
-		}
-		if err := s.removeGarbage(); err != nil {
-			s.options.Log.Warn().Err(err).Msg("deleting files of messages")
-		}
-		s.working.Done()
-	}
-}
-
-// removeGarbage deletes the files of deleted messages. It waits for backups,
-// which may still want them.
-func (s *Store) removeGarbage() error {
-	s.keeping.Lock()
-	defer s.keeping.Unlock()
-	for {
-		var ids []uint64
-		err := s.view(func(v snapshot) error {
-			return v.scan([]byte{kindGarbage}, func(item *badger.Item) error {
-				if ids = append(ids, keyNumber(item.Key())); len(ids) == batchMessages {
-					return errEnough
-				}
-				return nil
-			})
-		})
-		if err != nil && !errors.Is(err, errEnough) || len(ids) == 0 {
-			return err
-		}
-		for _, id := range ids {
-			if err := s.files.remove(id); err != nil {
-				return err
-			}
-		}
-		err = s.committer.do(func(t *tx) error {
-			for _, id := range ids {
-				t.delete(numberKey(kindGarbage, id))
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
+	return s.removeStrayPacks()
 }
 
 // begin registers work that Close and Restore wait for, unless it is too late
@@ -358,7 +303,7 @@ func (s *Store) Close() error {
 	defer s.restore.Unlock()
 	s.accept.Close()
 	<-s.served
-	if err := s.db.Close(); err != nil {
+	if err := errors.Join(s.packs.close(), s.db.Close()); err != nil {
 		return fmt.Errorf("mailbox: close: %w", err)
 	}
 	return nil

@@ -254,7 +254,7 @@ func TestLargeMessageStreams(t *testing.T) {
 	if got.n < size {
 		t.Errorf("%d octets", got.n)
 	}
-	if p := <-peak; p > 400<<20 {
+	if p := <-peak; p > 32<<20 {
 		t.Errorf("heap grew to %d MiB", p>>20)
 	}
 }

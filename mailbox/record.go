@@ -175,22 +175,25 @@ func (m *messageRecord) has(flag imap.Flag) bool {
 
 // blobRecord is the content of a message, whoever has it.
 type blobRecord struct {
-	size      int64
-	inFile    bool   // not in the database
+	inFile    bool   // it has a file of its own
+	place     extent // otherwise; but the size counts always
 	structure []byte // as structure.Part.Encode wrote it
 }
 
 func (b *blobRecord) encode() []byte {
-	var place uint64
+	var inFile uint64
 	if b.inFile {
-		place = 1
+		inFile = 1
 	}
-	return append(pack(uint64(b.size), place), b.structure...)
+	r := pack(inFile, uint64(b.place.size), b.place.pack, uint64(b.place.offset), uint64(b.place.crc))
+	return append(r, b.structure...)
 }
 
+// decode does not copy the structure.
 func (b *blobRecord) decode(v []byte) error {
 	r := unpack(v)
-	b.size, b.inFile = int64(r.uint()), r.uint() == 1
+	b.inFile, b.place.size = r.uint() == 1, int64(r.uint())
+	b.place.pack, b.place.offset, b.place.crc = r.uint(), int64(r.uint()), uint32(r.uint())
 	b.structure = r.b
 	return r.err()
 }
