@@ -159,6 +159,10 @@ func diskError(err error) error {
 	return fmt.Errorf("mailbox: commit: %s", text)
 }
 
+// errTooLarge says that a change does not fit in a transaction: its author
+// should have made several of it.
+var errTooLarge = errors.New("mailbox: change too large")
+
 // group is the changes that go into one transaction.
 type group struct {
 	txn       *badger.Txn
@@ -190,6 +194,9 @@ func (g *group) add(ch *change, t *tx, free *int64) error {
 	if len(t.writes) > 0 && t.size > room {
 		return ErrFull
 	}
+	if int64(len(t.writes)) > g.roomCount || t.size > g.roomSize {
+		return errTooLarge // half of it must not be committed
+	}
 	for _, w := range t.writes {
 		var err error
 		if w.value == nil {
@@ -198,8 +205,6 @@ func (g *group) add(ch *change, t *tx, free *int64) error {
 			err = g.txn.Set(w.key, w.value)
 		}
 		if err != nil {
-			// Only a change that is too large on its own gets here; half of it
-			// must not be committed.
 			return diskError(err)
 		}
 	}

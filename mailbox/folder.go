@@ -79,7 +79,7 @@ func (t *tx) nextUIDValidity(now time.Time) (uint32, error) {
 	return m.uidValidity, nil
 }
 
-// createFolder creates a mailbox of u, without its parents, and stores u.
+// createFolder creates a mailbox of u, without its parents, and writes u.
 func (t *tx) createFolder(u *userRecord, user, name string, use imap.MailboxAttr, now time.Time) (uint64, error) {
 	if u.folders >= maxFolders {
 		return 0, errTooMany
@@ -93,7 +93,7 @@ func (t *tx) createFolder(u *userRecord, user, name string, use imap.MailboxAttr
 		return 0, err
 	}
 	f := folderRecord{
-		userN: u.n, user: user, name: name, use: use,
+		userN: u.n, user: user, use: use,
 		uidValidity: validity, uidNext: 1, recent: 1,
 	}
 	u.folders++
@@ -296,12 +296,6 @@ func (t *tx) rename(user, from, to string, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		f, err := folder(t, id)
-		if err != nil {
-			return err
-		}
-		f.name = renamed
-		t.setFolder(id, f)
 		t.delete(nameKey(kindName, u.n, name))
 		t.set(nameKey(kindName, u.n, renamed), uintValue(id))
 	}

@@ -176,6 +176,7 @@ func (s *Store) begin() bool {
 // each user, of all or none. When it returns nil the message is on disk and
 // sessions in IDLE are being told; when it returns an error (also one of r),
 // nobody will ever see it. Memory use does not depend on the message's size.
+// There may be up to 2,000 users.
 func (s *Store) Deliver(ctx context.Context, users []string, r io.Reader) error {
 	if !s.begin() {
 		return ErrClosed
@@ -190,6 +191,11 @@ func (s *Store) Deliver(ctx context.Context, users []string, r io.Reader) error 
 	}
 	if len(to) == 0 {
 		return fmt.Errorf("mailbox: deliver to nobody: %w", ErrNoUser)
+	}
+	for user := range to { // so that the one change that delivers is a small one
+		if err := s.ensureUser(user); err != nil {
+			return err
+		}
 	}
 	u, err := s.receive(ctx, r)
 	if err != nil {

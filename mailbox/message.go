@@ -19,11 +19,15 @@ const (
 	maxKeywords = 100 // in a mailbox
 	maxKeyword  = 100 // octets
 
-	// batchMessages and batchWrites bound what one change does, so that it
-	// fits in a transaction and others get their turn.
+	// batchMessages, batchWrites and batchSize bound what one change does, so
+	// that it fits in a transaction and others get their turn.
 	batchMessages = 500
 	batchWrites   = 4000
+	batchSize     = 256 << 10
 )
+
+// large says that a change has done enough.
+func (t *tx) large() bool { return len(t.writes) > batchWrites || t.size > batchSize }
 
 // message reads a message; it may have been expunged since its UID was
 // learned.
@@ -132,7 +136,7 @@ func (t *tx) expunge(id uint64, uids []uint32) (removed, rest []uint32, err erro
 		return nil, nil, err
 	}
 	for i, uid := range uids {
-		if i == batchMessages || len(t.writes) > batchWrites {
+		if i == batchMessages || t.large() {
 			rest = uids[i:]
 			break
 		}
@@ -213,7 +217,7 @@ func (s *Store) purge(id uint64) error {
 					return err
 				}
 				t.delete(messageKey(id, uid))
-				if len(t.writes) > batchWrites {
+				if t.large() {
 					break
 				}
 			}

@@ -10,7 +10,7 @@ const (
 	delimiter    = '/' // between the components of a mailbox name
 	maxName      = 255 // octets
 	maxDepth     = 20  // components
-	maxFolders   = 1000
+	maxFolders   = 500 // so that a change to all of them fits in a transaction
 	inbox        = "INBOX"
 	delimiterStr = "/"
 )

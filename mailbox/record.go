@@ -53,7 +53,6 @@ func (u *userRecord) decode(b []byte) error {
 type folderRecord struct {
 	userN       uint64
 	user        string
-	name        string
 	uidValidity uint32
 	uidNext     uint32
 	recent      uint32 // messages from this UID on are \Recent to who selects next
@@ -70,7 +69,6 @@ func (f *folderRecord) encode() []byte {
 	b := pack(f.userN, uint64(f.uidValidity), uint64(f.uidNext), uint64(f.recent),
 		uint64(f.messages), uint64(f.unseen), uint64(f.deleted), uint64(f.bytes), uint64(f.deletedSize))
 	b = packString(b, f.user)
-	b = packString(b, f.name)
 	b = packString(b, string(f.use))
 	return packStrings(b, f.keywords)
 }
@@ -80,7 +78,7 @@ func (f *folderRecord) decode(b []byte) error {
 	f.userN, f.uidValidity, f.uidNext, f.recent = r.uint(), uint32(r.uint()), uint32(r.uint()), uint32(r.uint())
 	f.messages, f.unseen, f.deleted = int64(r.uint()), int64(r.uint()), int64(r.uint())
 	f.bytes, f.deletedSize = int64(r.uint()), int64(r.uint())
-	f.user, f.name, f.use = r.string(), r.string(), imap.MailboxAttr(r.string())
+	f.user, f.use = r.string(), imap.MailboxAttr(r.string())
 	f.keywords = r.strings()
 	return r.err()
 }

@@ -151,11 +151,10 @@ type transferred struct {
 func (s *Store) transfer(tr transfer, uids []uint32) (transferred, error) {
 	var all transferred
 	for len(uids) > 0 {
-		batch := uids[:min(len(uids), batchMessages)]
-		uids = uids[len(batch):]
 		var done transferred
+		var rest []uint32
 		err := s.committer.do(func(t *tx) (err error) {
-			done, err = s.transferBatch(t, tr, batch)
+			done, rest, err = s.transferBatch(t, tr, uids)
 			return err
 		})
 		if err != nil {
@@ -167,6 +166,7 @@ func (s *Store) transfer(tr transfer, uids []uint32) (transferred, error) {
 			}
 			return all, err
 		}
+		uids = rest
 		all.uidValidity = done.uidValidity
 		all.source = append(all.source, done.source...)
 		all.dest = append(all.dest, done.dest...)
@@ -174,38 +174,43 @@ func (s *Store) transfer(tr transfer, uids []uint32) (transferred, error) {
 	return all, nil
 }
 
-func (s *Store) transferBatch(t *tx, tr transfer, uids []uint32) (transferred, error) {
-	var done transferred
+// transferBatch does as much of a transfer as fits in one change, and returns
+// the rest of uids.
+func (s *Store) transferBatch(t *tx, tr transfer, uids []uint32) (done transferred, rest []uint32, err error) {
 	source, err := folder(t, tr.from)
 	if err != nil {
-		return done, err
+		return done, nil, err
 	}
 	dest := source
 	if tr.to != tr.from {
 		if dest, err = folder(t, tr.to); err != nil {
-			return done, err
+			return done, nil, err
 		}
 	}
 	u := new(userRecord)
 	if err := t.get(userKey(source.user), u.decode); err != nil {
-		return done, err
+		return done, nil, err
 	}
 	known := len(dest.keywords)
-	for _, uid := range uids {
+	for i, uid := range uids {
+		if i == batchMessages || t.large() {
+			rest = uids[i:]
+			break
+		}
 		m, err := message(t, tr.from, uid)
 		if notFound(err) {
 			continue
 		} else if err != nil {
-			return done, err
+			return done, nil, err
 		}
 		if tr.move {
 			t.take(tr.from, uid, u, source, m)
 		} else if err := t.link(m.blob); err != nil {
-			return done, err
+			return done, nil, err
 		}
 		placed, err := s.place(t, u, tr.to, dest, m)
 		if err != nil {
-			return done, err
+			return done, nil, err
 		}
 		done.source = append(done.source, uid)
 		done.dest = append(done.dest, placed)
@@ -218,7 +223,7 @@ func (s *Store) transferBatch(t *tx, tr transfer, uids []uint32) (transferred, e
 	if tr.move {
 		t.publish(event{folder: tr.from, removed: done.source})
 	}
-	return done, nil
+	return done, rest, nil
 }
 
 func uidSet(uids []uint32) imap.UIDSet {

@@ -100,13 +100,16 @@ func (s *session) markSeen(sel *selection, uids []uint32) (map[uint32]bool, erro
 		return nil, err
 	}
 	add := &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagSeen}}
-	flagged, err := s.store.storeFlags(sel, unseen, add)
-	if err != nil {
-		return nil, err
-	}
-	changed := make(map[uint32]bool, len(flagged))
-	for _, m := range flagged {
-		changed[m.uid] = true
+	changed := make(map[uint32]bool, len(unseen))
+	for len(unseen) > 0 {
+		flagged, rest, err := s.store.storeFlags(sel, unseen, add)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range flagged {
+			changed[m.uid] = true
+		}
+		unseen = rest
 	}
 	return changed, nil
 }

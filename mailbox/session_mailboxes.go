@@ -126,7 +126,7 @@ func (s *session) Subscribe(name string) error {
 		if err != nil {
 			return err
 		}
-		if len(names) >= 2*maxFolders { // those of deleted mailboxes stay
+		if len(names) >= maxFolders { // those of deleted mailboxes stay
 			return errTooMany
 		}
 		t.set(nameKey(kindSubscribe, u.n, name), present)
@@ -155,6 +155,7 @@ func (s *session) Unsubscribe(name string) error {
 
 // Status returns the counters of a mailbox.
 func (s *session) Status(name string, options *imap.StatusOptions) (*imap.StatusData, error) {
+	name, _ = canonicalName(name) // what is no name does not exist
 	var data *imap.StatusData
 	err := s.store.view(func(v snapshot) error {
 		id, err := s.find(v, name)
@@ -165,18 +166,18 @@ func (s *session) Status(name string, options *imap.StatusOptions) (*imap.Status
 		if err != nil {
 			return err
 		}
-		data = s.status(f)
+		data = s.status(name, f)
 		return nil
 	})
 	return data, s.reply(err)
 }
 
-func (s *session) status(f *folderRecord) *imap.StatusData {
+func (s *session) status(name string, f *folderRecord) *imap.StatusData {
 	messages, unseen, deleted := clampUint32(f.messages), clampUint32(f.unseen), clampUint32(f.deleted)
 	recent := min(f.uidNext-f.recent, messages) // an estimate once some are expunged
 	limit := s.AppendLimit()
 	return &imap.StatusData{
-		Mailbox:        f.name,
+		Mailbox:        name,
 		NumMessages:    &messages,
 		NumRecent:      &recent,
 		UIDNext:        imap.UID(f.uidNext),
@@ -307,7 +308,7 @@ func (s *session) listFolder(v snapshot, userN uint64, data *imap.ListData, opti
 		data.Attrs = append(data.Attrs, f.use)
 	}
 	if options.ReturnStatus != nil {
-		data.Status = s.status(f)
+		data.Status = s.status(data.Mailbox, f)
 	}
 	return nil
 }

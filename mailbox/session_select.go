@@ -26,6 +26,7 @@ func (s *session) find(g getter, name string) (uint64, error) {
 // same moment: the change that reads the mailbox sets the view.
 func (s *session) Select(name string, options *imap.SelectOptions) (*imap.SelectData, error) {
 	s.unselect()
+	name, _ = canonicalName(name) // what is no name does not exist
 	var id uint64
 	err := s.store.view(func(v snapshot) (err error) {
 		id, err = s.find(v, name)
@@ -45,32 +46,41 @@ func (s *session) Select(name string, options *imap.SelectOptions) (*imap.Select
 		return nil, s.reply(err)
 	}
 	sel := &selection{id: id, view: v, readOnly: options.ReadOnly}
-	var f *folderRecord
-	err = s.store.committer.do(func(t *tx) (err error) {
-		if f, err = folder(t, id); err != nil {
-			return err
-		}
-		sel.recent = f.recent
-		if !sel.readOnly && f.recent != f.uidNext {
-			f.recent = f.uidNext
-			t.setFolder(id, f)
-		}
-		t.after = func() { v.refresh(true) }
-		return nil
-	})
+	f, err := s.enter(sel, !sel.readOnly)
+	if errors.Is(err, ErrFull) { // mail must be readable, and can be deleted
+		f, err = s.enter(sel, false)
+	}
 	if err != nil {
 		s.store.hub.leave(v)
 		return nil, s.reply(err)
 	}
 	s.selected = sel
-	data, err := s.selectData(f)
+	data, err := s.selectData(name, f)
 	if err != nil {
 		s.unselect()
 	}
 	return data, s.reply(err)
 }
 
-func (s *session) selectData(f *folderRecord) (*imap.SelectData, error) {
+// enter makes the view current, and returns the mailbox as it was then. With
+// recent, its messages are \Recent to this session only.
+func (s *session) enter(sel *selection, recent bool) (f *folderRecord, err error) {
+	err = s.store.committer.do(func(t *tx) (err error) {
+		if f, err = folder(t, sel.id); err != nil {
+			return err
+		}
+		sel.recent = f.recent
+		if recent && f.recent != f.uidNext {
+			f.recent = f.uidNext
+			t.setFolder(sel.id, f)
+		}
+		t.after = func() { sel.view.refresh(true) }
+		return nil
+	})
+	return f, err
+}
+
+func (s *session) selectData(name string, f *folderRecord) (*imap.SelectData, error) {
 	sel := s.selected
 	data := &imap.SelectData{
 		Flags:       f.flags(),
@@ -86,7 +96,7 @@ func (s *session) selectData(f *folderRecord) (*imap.SelectData, error) {
 		}
 	}
 	if s.conn.EnabledCaps().Has(imap.CapIMAP4rev2) {
-		data.List = &imap.ListData{Delim: delimiter, Mailbox: f.name}
+		data.List = &imap.ListData{Delim: delimiter, Mailbox: name}
 		return data, nil
 	}
 	if f.unseen == 0 {

@@ -16,12 +16,11 @@ func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, flags *imap.
 	}
 	uids := sel.resolve(set)
 	for len(uids) > 0 {
-		batch := uids[:min(len(uids), batchMessages)]
-		uids = uids[len(batch):]
-		flagged, err := s.store.storeFlags(sel, batch, flags)
+		flagged, rest, err := s.store.storeFlags(sel, uids, flags)
 		if err != nil {
 			return s.reply(err)
 		}
+		uids = rest
 		if flags.Silent {
 			continue
 		}
@@ -43,12 +42,11 @@ type flaggedMessage struct {
 	messageRecord
 }
 
-// storeFlags changes the flags of messages in one change, and returns those
-// that still exist.
-func (s *Store) storeFlags(sel *selection, uids []uint32, flags *imap.StoreFlags) ([]flaggedMessage, error) {
-	var flagged []flaggedMessage
-	err := s.committer.do(func(t *tx) error {
-		flagged = flagged[:0]
+// storeFlags changes the flags of messages in one change. It returns those that
+// still exist, and the rest of uids that it left for another change.
+func (s *Store) storeFlags(sel *selection, uids []uint32, flags *imap.StoreFlags) (flagged []flaggedMessage, rest []uint32, err error) {
+	err = s.committer.do(func(t *tx) error {
+		flagged, rest = flagged[:0], nil
 		f, err := folder(t, sel.id)
 		if err != nil {
 			return err
@@ -64,7 +62,11 @@ func (s *Store) storeFlags(sel *selection, uids []uint32, flags *imap.StoreFlags
 			}
 		}
 		e := event{folder: sel.id, source: sel.view, keywords: news}
-		for _, uid := range uids {
+		for i, uid := range uids {
+			if i == batchMessages || t.large() {
+				rest = uids[i:]
+				break
+			}
 			m, err := message(t, sel.id, uid)
 			if notFound(err) {
 				continue
@@ -87,7 +89,7 @@ func (s *Store) storeFlags(sel *selection, uids []uint32, flags *imap.StoreFlags
 		}
 		return nil
 	})
-	return flagged, err
+	return flagged, rest, err
 }
 
 // change applies a STORE. Keywords are sorted.

@@ -307,11 +307,10 @@ func TestMailboxes(t *testing.T) {
 func TestManyMailboxes(t *testing.T) {
 	s := open(t, mailbox.Options{})
 	c := newTalk(t, s, "a")
-	for i := range 994 {
-		c.want(fmt.Sprintf("CREATE a/%d", i), "OK")
-		if i == 992 {
-			break
-		}
+	long := strings.Repeat("x", 245)
+	for i := range 493 { // six are there, and the parent
+		c.want(fmt.Sprintf("CREATE a/%s%d", long, i), "OK")
+		c.want(fmt.Sprintf("SUBSCRIBE a/%s%d", long, i), "OK")
 	}
 	c.want("CREATE b", "NO [LIMIT]")
 	start := time.Now()
@@ -320,6 +319,51 @@ func TestManyMailboxes(t *testing.T) {
 	c.want(`LIST "" "`+strings.Repeat("%", 500)+`z"`, "OK")
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("took %v", took)
+	}
+	if err := s.RemoveUser(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestManyKeywords makes messages whose flags take much room.
+func TestManyKeywords(t *testing.T) {
+	s := open(t, mailbox.Options{})
+	for range 1200 {
+		deliver(t, s, hello, "a")
+	}
+	c := newTalk(t, s, "a")
+	c.do("SELECT INBOX")
+	var many []string
+	for i := range 100 {
+		many = append(many, fmt.Sprintf("%s%02d", strings.Repeat("k", 98), i))
+	}
+	c.tagged("STORE 1:* FLAGS.SILENT ("+strings.Join(many, " ")+")", "OK")
+	c.want("SEARCH RETURN (COUNT) KEYWORD "+many[99], `* ESEARCH (TAG "t3") COUNT 1200`, "OK")
+	if lines := c.do("COPY 1:* Archive"); !strings.HasPrefix(lines[len(lines)-1], "OK [COPYUID ") {
+		t.Errorf("COPY: %q", lines[len(lines)-1])
+	}
+	c.tagged("MOVE 1:* Archive", "OK")
+	c.want("STATUS Archive (MESSAGES)", `* STATUS "Archive" (MESSAGES 2400)`, "OK")
+	c.want("DELETE Archive", "OK")
+	if n, _ := s.CountKeys('b'); n != 0 {
+		t.Errorf("%d blobs left", n)
+	}
+}
+
+func TestManyRecipients(t *testing.T) {
+	s := open(t, mailbox.Options{})
+	users := make([]string, 1000)
+	for i := range users {
+		users[i] = fmt.Sprintf("%s%d", strings.Repeat("u", 20), i)
+	}
+	deliver(t, s, hello, users...)
+	for _, user := range []string{users[0], users[999]} {
+		if _, n, err := s.Usage(t.Context(), user); n != 1 || err != nil {
+			t.Error(n, err)
+		}
+	}
+	if n, _ := s.CountKeys('b'); n != 1 {
+		t.Errorf("%d blobs", n)
 	}
 }
 
