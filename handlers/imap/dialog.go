@@ -119,7 +119,7 @@ func (d *dialog) badCommand(tag, text string, p *parser) error {
 
 // refused counts a bad command.
 func (d *dialog) refused(p *parser) error {
-	if d.bad++; d.bad > d.limits.BadCommands {
+	if d.bad++; d.bad >= d.limits.BadCommands {
 		return errTooBad
 	}
 	if p.announces() {

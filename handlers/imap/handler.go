@@ -42,8 +42,8 @@ var _ mux.Handler = (*Handler)(nil)
 type Limits struct {
 	Line        int // bytes of a line; default 8 KiB, twice that for SASL
 	Literal     int // octets of a literal; default 4 KiB
-	Commands    int // default 1000
-	BadCommands int // default 10
+	Commands    int // of all, good and bad; more end the connection; default 1000
+	BadCommands int // how many end the connection; default 10
 }
 
 func (l Limits) withDefaults() Limits {

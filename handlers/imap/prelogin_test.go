@@ -78,7 +78,7 @@ func TestBeforeLogin(t *testing.T) {
 		{"endless line", strings.Repeat("x", 100000), []string{"* BYE", "EOF"}},
 		{"8 KiB", "a LOGIN x " + strings.Repeat("y", 8182) + "\r\n", []string{"a" + refused}},
 		{"and a byte", "a LOGIN x " + strings.Repeat("y", 8183) + "\r\n", []string{"* BYE", "EOF"}},
-		{"too many bad commands", strings.Repeat("a XYZZY\r\n", 200), append(slices.Repeat([]string{"a BAD"}, 11), "* BYE", "EOF")},
+		{"too many bad commands", strings.Repeat("a XYZZY\r\n", 200), append(slices.Repeat([]string{"a BAD"}, 10), "* BYE", "EOF")},
 
 		{"HTTP", "GET /a LOGIN HTTP/1.1\r\nHost: x\r\n\r\n", []string{"* BYE This is an IMAP server", "EOF"}},
 		{"POST", "POST / HTTP/1.0\r\n\r\na NOOP\r\n", []string{"* BYE This is an IMAP server", "EOF"}},
@@ -106,6 +106,17 @@ func TestBeforeLogin(t *testing.T) {
 func TestTooManyCommands(t *testing.T) {
 	g := start(t, func(_ *mux.Config, h *imapHandler) { h.Limits.Commands = 5 })
 	g.greeted().talk(strings.Repeat("a NOOP\r\n", 6), append(slices.Repeat([]string{"a OK"}, 5), "* BYE", "EOF")...)
+}
+
+// New limits hold for connections that come from then on.
+func TestSetLimits(t *testing.T) {
+	var h *imapHandler
+	g := start(t, func(_ *mux.Config, handler *imapHandler) { h = handler })
+	old := g.greeted()
+	h.SetLimits(imap.Limits{Literal: 10})
+	const send = "a LOGIN {11}\r\n"
+	old.talk(send, "+ ")
+	g.greeted().talk(send, "a BAD")
 }
 
 // NOOP does not keep a connection that nobody logs in on.

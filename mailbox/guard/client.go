@@ -64,7 +64,7 @@ func (c *Conn) readClient(b []byte) (int, error) {
 func (c *Conn) quiet() bool {
 	return c.in.len() == 0 && c.message == nil && !c.over && c.readErr == nil &&
 		(c.idle == nil || c.idle.quiet()) &&
-		c.out.badCommands() <= c.opts.MaxErrors &&
+		c.out.badCommands() < c.opts.MaxErrors &&
 		c.out.flush() == nil && c.ctx.Err() == nil
 }
 

@@ -43,7 +43,7 @@ func (c *Conn) read() error {
 	if c.idle != nil {
 		return c.continueIdle()
 	}
-	if c.out.badCommands() > c.opts.MaxErrors {
+	if c.out.badCommands() >= c.opts.MaxErrors {
 		return errTooMany
 	}
 	line, err := c.line()
