@@ -53,16 +53,6 @@ func (s *session) panicked(value any, stack []byte) {
 
 func (s *session) loggedIn() bool { return s.login != nil }
 
-// greeted is called at the first EHLO. A known key is a login from here on,
-// not only from MAIL: the pre-login limits end, and revoking the key ends the
-// connection.
-func (s *session) greeted() error {
-	if s.conn.KeyErr != nil {
-		s.log().Info().Err(s.conn.KeyErr).Msg("client key refused")
-	}
-	return s.enterByKey()
-}
-
 // enterByKey logs in whoever showed a key that is known, unless AUTH is wanted
 // of everybody. A key that does not count is no error: there may be a password.
 // One that cannot be looked up is, lest its owner hear a final refusal.
@@ -72,7 +62,7 @@ func (s *session) enterByKey() error {
 	}
 	login, err := s.auth.Key(s.ctx)
 	if refused, ok := isRefused(err); ok {
-		s.log().Info().Stringer("key", s.conn.Key).Str("reason", string(refused.Reason)).Msg("client key not used")
+		s.conn.AuthFailed("PREAUTH", string(refused.Reason))
 		return nil
 	}
 	if err != nil {
@@ -91,8 +81,7 @@ func (s *session) enter(login *accounts.Login) error {
 		Key:       login.Key,
 		Expires:   login.Expires,
 	})
-	if err != nil {
-		s.log().Info().Err(err).Msg("login refused")
+	if err != nil { // which mux logs
 		return errConns
 	}
 	if err := s.confirm(login); err != nil {

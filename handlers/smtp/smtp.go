@@ -102,7 +102,9 @@ func patient(ctx context.Context) (context.Context, context.CancelFunc) {
 // than once, and the login stays.
 func (h *Handler) server(s *session) *gosmtp.Server {
 	server := gosmtp.NewServer(gosmtp.BackendFunc(func(c *gosmtp.Conn) (gosmtp.Session, error) {
-		return s, s.greeted()
+		// This is the first EHLO. A known key is a login from here on, not only
+		// from MAIL: the pre-login limits end, and revoking it ends the connection.
+		return s, s.enterByKey()
 	}))
 	server.Domain = h.hostname()
 	server.MaxMessageBytes = h.maxMessageSize() // only for EHLO: guard enforces it

@@ -3,6 +3,8 @@ package smtp_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +14,7 @@ import (
 	"github.com/emersion/go-sasl"
 	gosmtp "github.com/emersion/go-smtp"
 
+	"posthorn/accounts"
 	"posthorn/authkeys"
 	"posthorn/handlers/smtp"
 	"posthorn/mux"
@@ -254,6 +257,36 @@ func TestRevokedAtMail(t *testing.T) {
 			c.cmd("MAIL FROM:<alice@localhost>", "530 5.7.0")
 			c.cmd("AUTH EXTERNAL =", "5")
 		})
+	}
+}
+
+// The connection's line in the log names a key that did not count, and why.
+func TestUnknownKeyIsLogged(t *testing.T) {
+	g := start(t, nil)
+	key := newCertificate(t)
+	parsed, err := x509.ParseCertificate(key.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := authkeys.FromCertificate(parsed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := g.dial(key)
+	c.cmd("EHLO x", "250")
+	c.cmd("MAIL FROM:<alice@localhost>", "530")
+	c.cmd("QUIT", "221")
+	c.wantEnd()
+	g.stop()
+	var line struct {
+		Key     string `json:"key"`
+		Failure string `json:"login_failure"`
+	}
+	if err := json.Unmarshal([]byte(g.log.String()), &line); err != nil {
+		t.Fatalf("%v in %s", err, g.log)
+	}
+	if line.Key != public.Fingerprint.String() || line.Failure != string(accounts.UnknownKey) {
+		t.Errorf("logged %s", g.log)
 	}
 }
 
