@@ -46,10 +46,10 @@ func (g *gateway) imapHandler() *imap.Handler {
 	}
 }
 
-// endpoints are the ways in that the web page shows, by the names that lead
-// there when a program offers no ALPN.
+// endpoints are the ways in that the web page shows. On the shared port they
+// have the names that lead there when a program offers no ALPN.
 func (g *gateway) endpoints() (all []https.Endpoint) {
-	imapHost, smtpHost := g.cfg.imapNames()[0], g.cfg.submissionNames()[0]
+	own := g.cfg.hostname()
 	add := func(port int, protocol, host, security string) {
 		all = append(all, https.Endpoint{Protocol: protocol, Host: host, Port: port, Security: security})
 	}
@@ -62,16 +62,16 @@ func (g *gateway) endpoints() (all []https.Endpoint) {
 		seen[s.name] = true
 		switch s.port {
 		case alpn.Shared:
-			add(tcp.Port, "IMAP", imapHost, "TLS")
-			add(tcp.Port, "Submission", smtpHost, "TLS")
+			add(tcp.Port, "IMAP", g.cfg.imapNames()[0], "TLS")
+			add(tcp.Port, "Submission", g.cfg.submissionNames()[0], "TLS")
 		case alpn.IMAPS:
-			add(tcp.Port, "IMAP", imapHost, "TLS")
+			add(tcp.Port, "IMAP", own, "TLS")
 		case alpn.Submissions:
-			add(tcp.Port, "Submission", smtpHost, "TLS")
+			add(tcp.Port, "Submission", own, "TLS")
 		case alpn.IMAPStartTLS:
-			add(tcp.Port, "IMAP", imapHost, "STARTTLS")
+			add(tcp.Port, "IMAP", own, "STARTTLS")
 		case alpn.SubmissionStartTLS:
-			add(tcp.Port, "Submission", smtpHost, "STARTTLS")
+			add(tcp.Port, "Submission", own, "STARTTLS")
 		}
 	}
 	return all

@@ -240,11 +240,18 @@ func TestHeaders(t *testing.T) {
 
 func TestPage(t *testing.T) {
 	g := start(t, func(s *https.Server) {
-		s.Endpoints = []https.Endpoint{{Protocol: "IMAP", Host: "imap.<b>", Port: 443, Security: "TLS"}}
+		s.Endpoints = []https.Endpoint{
+			{Protocol: "IMAP", Host: "imap.<b>", Port: 443, Security: "TLS"},
+			{Protocol: "Submission", Host: "smtp.example.org", Port: 443, Security: "TLS"},
+			{Protocol: "IMAP", Host: "example.org", Port: 993, Security: "TLS"},
+		}
 	})
 	r, body := get(t, g.client(true), "/")
 	if !strings.Contains(body, "<code>imap.&lt;b&gt;</code>") || !strings.Contains(body, "<code>443</code>") {
 		t.Errorf("got %s", body)
+	}
+	if strings.Count(body, "<h2>IMAP</h2>") != 1 || strings.Index(body, ">993<") > strings.Index(body, "<h2>Submission</h2>") {
+		t.Errorf("not grouped by protocol: %s", body)
 	}
 	_, style, _ := strings.Cut(body, "<style>")
 	style, _, _ = strings.Cut(style, "</style>")

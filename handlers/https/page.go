@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"html/template"
 	"net/http"
+	"slices"
 )
 
 // Endpoint is a way in, as the page shows it.
@@ -25,13 +26,32 @@ var pageCSS string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
 
+// protocol is the ways in for one purpose.
+type protocol struct {
+	Name      string
+	Endpoints []Endpoint
+}
+
+// byProtocol groups endpoints, in the order in which they come.
+func byProtocol(endpoints []Endpoint) (all []protocol) {
+	for _, e := range endpoints {
+		i := slices.IndexFunc(all, func(p protocol) bool { return p.Name == e.Protocol })
+		if i < 0 {
+			i = len(all)
+			all = append(all, protocol{Name: e.Protocol})
+		}
+		all[i].Endpoints = append(all[i].Endpoints, e)
+	}
+	return all
+}
+
 // page serves the same bytes to everybody.
 func page(endpoints []Endpoint) http.Handler {
 	var b bytes.Buffer
 	err := pageTemplate.Execute(&b, struct {
 		Style     template.CSS
-		Endpoints []Endpoint
-	}{template.CSS(pageCSS), endpoints})
+		Protocols []protocol
+	}{template.CSS(pageCSS), byProtocol(endpoints)})
 	if err != nil {
 		panic(err) // the template is fixed, and the buffer takes everything
 	}
