@@ -180,40 +180,84 @@ func TestMsmtp(t *testing.T) {
 	}
 }
 
-// TestMutt reads and sends with a key.
+// TestMutt reads and sends, with a key and with a password.
 func TestMutt(t *testing.T) {
 	g := newGateway(t, "")
-	g.account(alice)
+	password := g.account(alice)
 	pemFile := g.key(alice, "laptop")
-	g.submit(pemFile, alice, alice, letter(alice, alice, "to be read by mutt", "Hello mutt."))
 
-	rc := filepath.Join(g.dir, "muttrc")
-	text := `set ssl_starttls=no ssl_force_tls=yes
-set ssl_client_cert="` + pemFile + `"
+	for name, login := range map[string]string{
+		"key": `set ssl_client_cert="` + pemFile + `" smtp_authenticators="external"`,
+		// Left to itself, mutt with GNU SASL takes SCRAM-SHA-256-PLUS, cannot
+		// bind it to the channel, and sends nothing.
+		"password": `set imap_pass="` + password + `" smtp_pass="` + password + `" smtp_authenticators="plain"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := login + `
+set ssl_starttls=no ssl_force_tls=yes
 set certificate_file="` + g.ca + `" ssl_ca_certificates_file="` + g.ca + `"
 set from="` + alice + `" realname="Alice" use_from=yes envelope_from_address="` + alice + `" use_envelope_from=yes
-set imap_user="` + alice + `" smtp_authenticators="external"
+set imap_user="` + alice + `"
 set smtp_url="smtps://alice%40localhost@localhost:` + port(g.submissions) + `/"
-set folder="` + g.dir + `" record="" header_cache="" sleep_time=0 wait_key=no
+set folder="` + g.dir + `" record="" header_cache="" sleep_time=0 wait_key=no quit=yes
 `
-	if err := os.WriteFile(rc, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	g.run("Sent with a key.\n", "mutt", "-n", "-F", rc, "-s", "sent by mutt", "--", alice)
-	if got := g.subjects(pemFile, "INBOX"); !slices.Contains(got, "sent by mutt") {
-		t.Errorf("INBOX has %q", got)
-	}
+			rc := filepath.Join(g.dir, "muttrc")
+			if err := os.WriteFile(rc, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			g.run("Sent with a "+name+".\n", "mutt", "-n", "-F", rc, "-s", "sent by mutt", "--", alice)
 
-	// mutt wants a terminal to read in; script(1) is one.
-	saved := filepath.Join(g.dir, "saved")
-	keys := `push "<display-message><exit><pipe-message>cat>` + saved + `<enter><quit>"`
-	if err := os.WriteFile(rc, []byte(text+"set quit=yes\n"+keys+"\n"), 0o600); err != nil {
+			// mutt wants a terminal to read in; script(1) is one.
+			saved := filepath.Join(g.dir, "saved")
+			keys := `push "<last-entry><display-message><exit><pipe-message>cat>` + saved + `<enter><quit>"`
+			if err := os.WriteFile(rc, []byte(text+keys+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			command := "mutt -n -F " + rc + " -f imaps://localhost:" + port(g.imaps) + "/INBOX"
+			out := g.run("", "script", "-qec", command, "/dev/null")
+			mail, err := os.ReadFile(saved)
+			if err != nil || !strings.Contains(string(mail), "Sent with a "+name+".") {
+				t.Errorf("mutt saved %q (%v); its screen:\n%q", mail, err, out)
+			}
+		})
+	}
+}
+
+// TestSNail reads and sends. s-nail logs in even when it is greeted with
+// PREAUTH, so its key is marked for it.
+func TestSNail(t *testing.T) {
+	g := newGateway(t, "")
+	password := g.account(alice)
+	pemFile := g.key(alice, "laptop", "--no-preauth")
+	for name, login := range map[string]struct {
+		user    string
+		options []string
+	}{
+		"password": {"alice%40localhost:" + password, []string{"-Ssmtp-auth=plain", "-Simap-auth=login"}},
+		"key": {"alice%40localhost", []string{"-Ssmtp-auth=external", "-Simap-auth=external",
+			"-Stls-config-pairs=Certificate=" + pemFile + ",PrivateKey=" + pemFile}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			options := slices.Concat(login.options, []string{"-:/", "-Sv15-compat", "-Sfrom=" + alice, "-Stls-verify=strict", "-Stls-ca-file=" + g.ca})
+			send := slices.Concat(options, []string{"-Ssendwait", "-Smta=smtps://" + login.user + "@localhost:" + port(g.submissions), "-s", "by " + name, alice})
+			g.run("Hello.\n", "s-nail", send...)
+			read := slices.Concat(options, []string{"-R", "-f", "imaps://" + login.user + "@localhost:" + port(g.imaps) + "/INBOX"})
+			if out := g.run("type $\nquit\n", "s-nail", read...); !strings.Contains(out, "Subject: by "+name+"\n") {
+				t.Errorf("s-nail shows\n%s", out)
+			}
+		})
+	}
+}
+
+// TestPython runs the libraries that scripts use; testdata/mail.py checks what
+// they are told.
+func TestPython(t *testing.T) {
+	g := newGateway(t, "")
+	password := g.account(alice)
+	script, err := filepath.Abs("testdata/mail.py")
+	if err != nil {
 		t.Fatal(err)
 	}
-	command := "mutt -n -F " + rc + " -f imaps://localhost:" + port(g.imaps) + "/INBOX"
-	out := g.run("", "script", "-qec", command, "/dev/null")
-	mail, err := os.ReadFile(saved)
-	if err != nil || !strings.Contains(string(mail), "Hello mutt.") {
-		t.Errorf("mutt saved %q (%v); its screen:\n%q", mail, err, out)
-	}
+	g.run("", "python3", script, port(g.shared), g.ca, alice, password,
+		g.key(alice, "laptop"), g.key(alice, "quiet", "--no-preauth"))
 }

@@ -1,5 +1,6 @@
 // Package e2e runs the built posthorn binary and talks to it with the programs
-// that its users have: openssl, curl, mbsync, msmtp and mutt.
+// that its users have: openssl, curl, mbsync, msmtp, mutt, s-nail, Python's
+// libraries and Delta Chat.
 package e2e
 
 import (
