@@ -64,7 +64,7 @@ func TestMain(m *testing.M) {
 // gateway is a running posthorn with a configuration and a data directory of
 // its own.
 type gateway struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	config string
 	cmd    *exec.Cmd
@@ -89,7 +89,7 @@ listen:
 `
 
 // newGateway starts a gateway on free ports; more is added to its config.
-func newGateway(t *testing.T, more string) *gateway {
+func newGateway(t testing.TB, more string) *gateway {
 	t.Helper()
 	g := prepareGateway(t, more)
 	g.start()
@@ -97,7 +97,7 @@ func newGateway(t *testing.T, more string) *gateway {
 }
 
 // prepareGateway makes a gateway that has yet to be started.
-func prepareGateway(t *testing.T, more string) *gateway {
+func prepareGateway(t testing.TB, more string) *gateway {
 	t.Helper()
 	dir := t.TempDir()
 	g := &gateway{t: t, dir: dir, config: filepath.Join(dir, "config.yaml")}

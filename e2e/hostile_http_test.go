@@ -209,7 +209,7 @@ func TestHostileHTTP(t *testing.T) {
 
 // flooder speaks HTTP/2 in frames.
 type flooder struct {
-	t *testing.T
+	t testing.TB
 	*peer
 	*http2.Framer
 	buf    bytes.Buffer // of the header encoder

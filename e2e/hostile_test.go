@@ -61,12 +61,12 @@ const patience = 40 * time.Second
 
 // peer is a conversation with the gateway, in cleartext or over TLS.
 type peer struct {
-	t *testing.T
+	t testing.TB
 	net.Conn
 	r *bufio.Reader
 }
 
-func newPeer(t *testing.T, c net.Conn) *peer {
+func newPeer(t testing.TB, c net.Conn) *peer {
 	return &peer{t, c, bufio.NewReader(c)}
 }
 

@@ -221,7 +221,7 @@ func (o *oneSession) Put(_ string, s *tls.ClientSessionState) {
 }
 
 // clientHello returns the record with the ClientHello of a config.
-func clientHello(t *testing.T, config *tls.Config) []byte {
+func clientHello(t testing.TB, config *tls.Config) []byte {
 	t.Helper()
 	near, far := net.Pipe()
 	go func() {

@@ -13,7 +13,7 @@ import (
 
 // talker is a line-based conversation over TLS.
 type talker struct {
-	t *testing.T
+	t testing.TB
 	*tls.Conn
 	r *bufio.Reader
 }

@@ -17,7 +17,7 @@ func smtpClient(c net.Conn) *smtp.Client { return smtp.NewClient(c) }
 func imapClient(c net.Conn) *imapclient.Client { return imapclient.New(c, nil) }
 
 // fetchSubjects selects a mailbox and returns its subjects in order.
-func fetchSubjects(t *testing.T, c *imapclient.Client, mailbox string) []string {
+func fetchSubjects(t testing.TB, c *imapclient.Client, mailbox string) []string {
 	t.Helper()
 	if err := c.WaitGreeting(); err != nil {
 		t.Fatal(err)
