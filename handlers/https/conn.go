@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"posthorn/alpn"
 	"posthorn/mux"
 )
 
@@ -50,12 +51,17 @@ type single struct {
 	once   sync.Once
 }
 
-// newSingle gives net/http the bare *tls.Conn, without which it speaks no
-// HTTP/2, unless the first bytes were sniffed: those only c has.
+// newSingle gives net/http the bare *tls.Conn for HTTP/2, which it speaks on no
+// other. When the first bytes were sniffed, only c has them.
 func newSingle(c *mux.Conn, done <-chan struct{}) *single {
-	l := &single{conn: c, done: done, closed: make(chan struct{})}
-	if state := c.TLS(); state != nil && state.NegotiatedProtocol != "" {
+	l := &single{done: done, closed: make(chan struct{})}
+	switch state := c.TLS(); {
+	case c.Protocol == alpn.HTTP2:
 		l.conn = c.Conn
+	case state != nil && state.NegotiatedProtocol != "":
+		l.conn = &unfolded{Conn: c.Conn}
+	default:
+		l.conn = &unfolded{Conn: c}
 	}
 	return l
 }

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -179,13 +180,14 @@ func (g *gateway) raw(input string) string {
 
 func statuses(responses string) []string {
 	var found []string
-	for _, line := range strings.Split(responses, "\r\n") {
-		if rest, ok := strings.CutPrefix(line, "HTTP/1."); ok && len(rest) > 4 {
-			found = append(found, rest[2:5])
-		}
+	for _, m := range statusLine.FindAllStringSubmatch(responses, -1) {
+		found = append(found, m[1])
 	}
 	return found
 }
+
+// statusLine can stand right behind a body.
+var statusLine = regexp.MustCompile(`HTTP/1\.[01] ([0-9]{3})`)
 
 func TestHealth(t *testing.T) {
 	ready := true
