@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -16,13 +17,14 @@ import (
 
 // statuses returns the status codes in a stream of HTTP/1 responses.
 func statuses(out string) (codes []string) {
-	for line := range strings.SplitSeq(out, "\r\n") {
-		if strings.HasPrefix(line, "HTTP/1.") && len(line) > 12 {
-			codes = append(codes, line[9:12])
-		}
+	for _, m := range statusLine.FindAllStringSubmatch(out, -1) {
+		codes = append(codes, m[1])
 	}
 	return codes
 }
+
+// statusLine can stand right behind a body.
+var statusLine = regexp.MustCompile(`HTTP/1\.[01] ([0-9]{3})`)
 
 func TestHostileHTTP(t *testing.T) {
 	g := newGateway(t, "domains: [localhost, mail.example.test]\n")
@@ -57,6 +59,10 @@ func TestHostileHTTP(t *testing.T) {
 		"length 0x0":                    post + "Content-Length: 0x0\r\n\r\n",
 		"length 2^64":                   post + "Content-Length: 18446744073709551616\r\n\r\n",
 		"length with a space":           post + "Content-Length : 0\r\n\r\n",
+		"obs-fold":                      get + "X: a\r\n b\r\n\r\n",
+		"obs-fold with a tab":           get + "X: a\r\n\tb\r\n\r\n",
+		"obs-fold of spaces alone":      get + "X: a\r\n   \r\n\r\n",
+		"obs-fold behind a bare LF":     get + "X: a\n b\r\n\r\n",
 		"obs-fold in TE":                post + "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
 		"obs-fold first":                "GET /healthz HTTP/1.1\r\n Host: localhost\r\nHost: localhost\r\n\r\n",
 		"bare CR in a value":            get + "X: a\rb\r\n\r\n",

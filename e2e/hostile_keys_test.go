@@ -309,6 +309,33 @@ func TestHostileKeys(t *testing.T) {
 		}
 	})
 
+	t.Run("a pending EXTERNAL fails once its key or account is gone", func(t *testing.T) {
+		g := g.in(t)
+		g.account(bob)
+		for _, revoke := range [][]string{{"key", "remove"}, {"key", "set", "--scope", "https"}, {"account", "disable", bob}} {
+			name := "pending-" + revoke[1]
+			pemFile := g.key(bob, name, "--no-preauth", "--name", name)
+			p := g.secure(g.shared, g.tlsConfig(pemFile, "imap"))
+			p.until("* OK")
+			p.send("t AUTHENTICATE EXTERNAL\r\n")
+			p.until("+")
+			q := g.smtpOf(pemFile)
+			q.ask("AUTH EXTERNAL", "334")
+			if revoke[0] == "key" {
+				revoke = append(revoke, g.fingerprint(bob, name))
+			}
+			g.posthorn(revoke...)
+			p.send("=\r\n")
+			if out, _ := p.r.ReadString('\n'); strings.HasPrefix(out, "t OK") {
+				t.Errorf("%q: %q", revoke, out)
+			}
+			q.send("=\r\nMAIL FROM:<" + bob + ">\r\nQUIT\r\n")
+			if out, _ := q.rest(); strings.Contains(out, "235") || strings.Contains(out, "250") {
+				t.Errorf("%q: %q", revoke, out)
+			}
+		}
+	})
+
 	t.Run("registered or revoked just before kill -9 is so after it", func(t *testing.T) {
 		for i := range 3 {
 			name := fmt.Sprint("short", i)
