@@ -103,17 +103,16 @@ func (c *committer) commit(batch []*change) {
 }
 
 // stage runs a change's function on top of the group.
-func (c *committer) stage(g *group, ch *change, free int64) (t *tx) {
-	t = &tx{base: snapshot{g.txn}, packs: c.packs, free: free}
-	defer func() {
-		if v := recover(); v != nil {
-			c.log.Error().Any("panic", v).Bytes("stack", debug.Stack()).Msg("panic in a change")
-			ch.err = fmt.Errorf("mailbox: panic: %v", v)
-		}
-	}()
+func (c *committer) stage(g *group, ch *change, free int64) *tx {
+	defer c.survive()
+	t := &tx{base: snapshot{g.txn}, packs: c.packs, free: free}
+	ch.err = errPanic
 	ch.err = ch.apply(t)
 	return t
 }
+
+// errPanic says that a change has panicked, which is logged.
+var errPanic = errors.New("mailbox: panic in a change")
 
 // flush commits a group and tells the world, or gives each of its changes the
 // error.
@@ -130,20 +129,33 @@ func (c *committer) flush(g *group) error {
 		return err
 	}
 	for _, t := range g.txs {
-		for _, e := range t.events {
-			c.published(e)
-		}
-		if t.after != nil {
-			t.after()
-		}
-		for _, e := range t.freed {
-			c.packs.free(e)
-		}
-		if t.garbage {
-			c.garbage()
-		}
+		c.announce(t)
 	}
 	return nil
+}
+
+// announce tells of a change that is on disk.
+func (c *committer) announce(t *tx) {
+	defer c.survive()
+	for _, e := range t.events {
+		c.published(e)
+	}
+	if t.after != nil {
+		t.after()
+	}
+	for _, e := range t.freed {
+		c.packs.free(e)
+	}
+	if t.garbage {
+		c.garbage()
+	}
+}
+
+// survive keeps a panic from stopping the changes of all others.
+func (c *committer) survive() {
+	if v := recover(); v != nil {
+		c.log.Error().Any("panic", v).Bytes("stack", debug.Stack()).Msg("panic in a change")
+	}
 }
 
 // diskError makes ErrFull of a full disk. Badger wraps some errors as text, and

@@ -53,3 +53,28 @@ func (s *Store) Packs(t testing.TB) (n int, size int64) {
 	}
 	return n, size
 }
+
+// CanonicalName is how names of mailboxes are checked.
+func CanonicalName(name string) (string, bool) { return canonicalName(name) }
+
+// MatchPattern matches a name against a LIST pattern.
+func MatchPattern(p, name string) bool {
+	compiled, _ := newPattern("", p)
+	return compiled.match(name)
+}
+
+// DecodeRecords decodes b as each kind of record, and encodes it again.
+func DecodeRecords(b []byte) [][]byte {
+	var all [][]byte
+	for _, r := range []interface {
+		decode([]byte) error
+		encode() []byte
+	}{new(metaRecord), new(userRecord), new(folderRecord), new(messageRecord), new(blobRecord)} {
+		var again []byte
+		if r.decode(b) == nil {
+			again = r.encode()
+		}
+		all = append(all, again)
+	}
+	return all
+}

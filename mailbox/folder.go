@@ -52,6 +52,16 @@ func (t *tx) openUser(user string, now time.Time) (*userRecord, error) {
 	return u, nil
 }
 
+// user returns the record of a user who has not been removed.
+func (t *tx) user(user string) (*userRecord, error) {
+	u := new(userRecord)
+	err := t.get(userKey(user), u.decode)
+	if notFound(err) {
+		err = errNoFolder
+	}
+	return u, err
+}
+
 // nextNumber returns a number that no user or folder ever had.
 func (t *tx) nextNumber() (uint64, error) {
 	var m metaRecord
@@ -142,7 +152,7 @@ func (v snapshot) folderNames(kind byte, userN uint64, prefix string) ([]string,
 
 // create makes a mailbox and the parents it lacks.
 func (t *tx) create(user, name string, use imap.MailboxAttr, now time.Time) error {
-	u, err := t.openUser(user, now)
+	u, err := t.user(user)
 	if err != nil {
 		return err
 	}
@@ -200,10 +210,8 @@ func (t *tx) checkUse(userN uint64, use imap.MailboxAttr) error {
 
 // deleteFolder makes a mailbox disappear; purge deletes its messages.
 func (t *tx) deleteFolder(user, name string) (uint64, error) {
-	u := new(userRecord)
-	if err := t.get(userKey(user), u.decode); notFound(err) {
-		return 0, errNoFolder
-	} else if err != nil {
+	u, err := t.user(user)
+	if err != nil {
 		return 0, err
 	}
 	id, err := t.folderID(u.n, name)
@@ -238,8 +246,8 @@ func (t *tx) dropFolder(id uint64) {
 
 // removeUser makes a user disappear, and returns the folders left to purge.
 func (t *tx) removeUser(user string) ([]uint64, error) {
-	u := new(userRecord)
-	if err := t.get(userKey(user), u.decode); notFound(err) {
+	u, err := t.user(user)
+	if errors.Is(err, errNoFolder) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
@@ -271,7 +279,7 @@ func (t *tx) removeUser(user string) ([]uint64, error) {
 
 // rename renames a mailbox other than INBOX, and all below it.
 func (t *tx) rename(user, from, to string, now time.Time) error {
-	u, err := t.openUser(user, now)
+	u, err := t.user(user)
 	if err != nil {
 		return err
 	}

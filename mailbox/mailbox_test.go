@@ -355,6 +355,42 @@ func TestFullDisk(t *testing.T) {
 	deliver(t, s, hello, "a")
 }
 
+func TestEmptyMessage(t *testing.T) {
+	s := open(t, mailbox.Options{})
+	deliver(t, s, "", "a")
+	c := newTalk(t, s, "a")
+	c.do("SELECT INBOX")
+	c.want("FETCH 1 (RFC822.SIZE BODY.PEEK[] BODYSTRUCTURE)", "* 1 FETCH (RFC822.SIZE 0 BODYSTRUCTURE "+
+		`("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL) BODY[] {0}`+"\r\n)", "OK")
+}
+
+// TestPanic has a clock that panics in the middle of a change.
+func TestPanic(t *testing.T) {
+	broken := false
+	s, err := mailbox.Open(t.TempDir(), mailbox.Options{Now: func() time.Time {
+		if broken {
+			panic("broken clock")
+		}
+		return time.Now()
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	deliver(t, s, hello, "a")
+	c := newTalk(t, s, "a")
+	c.do("SELECT INBOX")
+	broken = true
+	if got := c.append("INBOX", "", hello); got != "NO SERVERBUG" {
+		t.Errorf("APPEND: %s", got)
+	}
+	broken = false
+	if got := c.append("INBOX", "", hello); got != "OK APPENDUID" {
+		t.Errorf("APPEND: %s", got)
+	}
+	c.want("SEARCH ALL", "* SEARCH 1 2", "OK")
+}
+
 func BenchmarkDeliver(b *testing.B) {
 	s := open(b, mailbox.Options{})
 	body := make([]byte, 10<<10)

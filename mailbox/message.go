@@ -131,8 +131,8 @@ func (t *tx) expunge(id uint64, uids []uint32) (removed, rest []uint32, err erro
 	if err != nil {
 		return nil, nil, err
 	}
-	u := new(userRecord)
-	if err := t.get(userKey(f.user), u.decode); err != nil {
+	u, err := t.user(f.user)
+	if err != nil {
 		return nil, nil, err
 	}
 	for i, uid := range uids {

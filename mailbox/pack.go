@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
 // packSize is how large a pack becomes before another is begun.
@@ -145,7 +143,7 @@ func (p *packs) sync() error {
 	if !p.dirty {
 		return nil
 	}
-	if err := unix.Fdatasync(int(p.file.Fd())); err != nil {
+	if err := fdatasync(p.file); err != nil {
 		return fmt.Errorf("sync pack: %w", err)
 	}
 	p.dirty = false
@@ -208,7 +206,7 @@ func (p *packs) punch() {
 		if err != nil {
 			continue // it is gone as a whole
 		}
-		_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
+		_ = punchHole(f, from, to-from)
 		f.Close()
 	}
 }

@@ -107,6 +107,9 @@ type messageRecord struct {
 
 func (m *messageRecord) encode() []byte {
 	_, zone := m.date.Zone()
+	if zone <= -dayOffset || zone >= dayOffset { // as only a client can make it up
+		zone = 0
+	}
 	b := pack(m.blob, uint64(m.size), uint64(m.date.Unix()), uint64(zone+dayOffset), uint64(m.flags))
 	return packStrings(b, m.keywords)
 }

@@ -34,8 +34,8 @@ func (s *session) Append(name string, r imap.LiteralReader, options *imap.Append
 		if err != nil {
 			return err
 		}
-		user := new(userRecord)
-		if err := t.get(userKey(s.user), user.decode); err != nil {
+		user, err := t.user(s.user)
+		if err != nil {
 			return err
 		}
 		m := messageRecord{blob: u.id, size: u.size, date: options.Time}
@@ -187,8 +187,8 @@ func (s *Store) transferBatch(t *tx, tr transfer, uids []uint32) (done transferr
 			return done, nil, err
 		}
 	}
-	u := new(userRecord)
-	if err := t.get(userKey(source.user), u.decode); err != nil {
+	u, err := t.user(source.user)
+	if err != nil {
 		return done, nil, err
 	}
 	known := len(dest.keywords)
