@@ -122,6 +122,7 @@ func (c *committer) flush(g *group) error {
 		err = g.txn.Commit()
 	}
 	if err != nil {
+		g.txn.Discard() // commit may go on with another group
 		err = diskError(err)
 		for _, ch := range g.changes {
 			ch.err = err
