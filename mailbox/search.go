@@ -23,21 +23,21 @@ type search struct {
 	sel      *selection
 	criteria *imap.SearchCriteria
 	sets     map[*imap.SearchCriteria][][]span
+	saved    []span // the places of the last search result
 	deadline time.Time
-	now      func() time.Time
 	store    *Store
 }
 
 // newSearch prepares criteria: its sets become places in the view, and its texts
 // lower case.
-func (s *Store) newSearch(sel *selection, criteria *imap.SearchCriteria, now func() time.Time) (*search, error) {
+func (s *Store) newSearch(sel *selection, criteria *imap.SearchCriteria) (*search, error) {
 	search := &search{
 		store:    s,
 		sel:      sel,
 		criteria: criteria,
 		sets:     make(map[*imap.SearchCriteria][][]span),
-		deadline: now().Add(searchTime),
-		now:      now,
+		saved:    sel.spans(imap.SearchRes()),
+		deadline: time.Now().Add(searchTime),
 	}
 	return search, search.prepare(criteria, 0)
 }
@@ -47,10 +47,10 @@ func (s *search) prepare(c *imap.SearchCriteria, depth int) error {
 		return errSearchLimit
 	}
 	for _, set := range c.SeqNum {
-		s.sets[c] = append(s.sets[c], s.sel.spans(set))
+		s.addSet(c, set)
 	}
 	for _, set := range c.UID {
-		s.sets[c] = append(s.sets[c], s.sel.spans(set))
+		s.addSet(c, set)
 	}
 	for i := range c.Header {
 		c.Header[i].Value = strings.ToLower(c.Header[i].Value)
@@ -76,7 +76,17 @@ func (s *search) prepare(c *imap.SearchCriteria, depth int) error {
 	return nil
 }
 
-func (s *search) late() bool { return s.now().After(s.deadline) }
+// addSet adds a set to those that messages have to be in. The saved result, which
+// may be long, is there once however often it is named.
+func (s *search) addSet(c *imap.SearchCriteria, set imap.NumSet) {
+	spans := s.saved
+	if !imap.IsSearchRes(set) {
+		spans = s.sel.spans(set)
+	}
+	s.sets[c] = append(s.sets[c], spans)
+}
+
+func (s *search) late() bool { return time.Now().After(s.deadline) }
 
 // run returns the UIDs of the messages that match, ascending.
 func (s *search) run(v snapshot) ([]uint32, error) {

@@ -86,11 +86,13 @@ func TestSearchBombs(t *testing.T) {
 	}
 	c := newTalk(t, s, "a")
 	c.do("SELECT INBOX")
+	c.do("SEARCH RETURN (SAVE) 1,3,5,7,9,11,13,15")
 	for name, key := range map[string]string{
 		"not not not": strings.Repeat("NOT ", 10000) + "ALL",
 		"or or or":    strings.Repeat("OR ALL ", 5000) + "ALL",
 		"parentheses": strings.Repeat("(", 60) + "ALL" + strings.Repeat(")", 60),
 		"sets":        strings.Repeat("1:* UID 1:* ", 3500) + "ALL",
+		"saved":       strings.Repeat("NOT $ $ ", 5000) + "ALL",
 		"ranges":      strings.Repeat("1:4294967295,", 3500) + "*",
 		"texts":       strings.Repeat("NOT TEXT zz ", 3500) + "ALL",
 		"headers":     strings.Repeat("NOT HEADER a b ", 3000) + "ALL",

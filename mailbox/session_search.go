@@ -1,8 +1,6 @@
 package mailbox
 
 import (
-	"time"
-
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
 )
@@ -42,7 +40,7 @@ func (s *session) Search(kind imapserver.NumKind, criteria *imap.SearchCriteria,
 }
 
 func (s *session) search(sel *selection, criteria *imap.SearchCriteria) (found []uint32, err error) {
-	search, err := s.store.newSearch(sel, criteria, time.Now)
+	search, err := s.store.newSearch(sel, criteria)
 	if err != nil {
 		return nil, err
 	}
