@@ -113,15 +113,17 @@ func (s *Server) newServer(c *mux.Conn, life *lifetime) *http.Server {
 	}
 }
 
-// noise logs what net/http notes about peers, where it rarely is of interest,
-// and without their addresses, which may be private.
+// noise logs what net/http notes about peers, where it rarely is of interest:
+// without their addresses, which may be private, and up to what it quotes of
+// theirs, which may be a password that was meant for another protocol.
 type noise struct {
 	log  zerolog.Logger
 	conn *mux.Conn
 }
 
 func (n noise) Write(p []byte) (int, error) {
-	text := strings.ReplaceAll(strings.TrimSpace(string(p)), n.conn.Remote.String(), "client")
+	text, _, _ := strings.Cut(string(p), `"`)
+	text = strings.ReplaceAll(strings.TrimSpace(text), n.conn.Remote.String(), "client")
 	n.log.Debug().Uint64("id", n.conn.ID).Str("note", text).Msg("net/http")
 	return len(p), nil
 }
