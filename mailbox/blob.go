@@ -117,6 +117,7 @@ type upload struct {
 	buf       []byte
 	file      *os.File // nil: the message is buf
 	stored    bool     // the change that adds it is on disk
+	unsure    bool     // or it may be: recover will know
 }
 
 // receive reads a message to its end. The caller calls finish in the end,
@@ -222,11 +223,11 @@ func (u *upload) store(refs int, apply func(*tx) error) error {
 		}
 		return t.addBlob(u.id, &record, u.buf)
 	})
-	u.stored = err == nil
+	u.stored, u.unsure = err == nil, errors.Is(err, errUnsure)
 	return err
 }
 
-// finish ends the upload, and leaves nothing behind if it was not stored.
+// finish ends the upload, and leaves nothing behind that was not stored.
 func (u *upload) finish() {
 	if cap(u.buf) == smallBuffer {
 		u.buf = u.buf[:0]
@@ -236,9 +237,10 @@ func (u *upload) finish() {
 		return
 	}
 	_ = u.file.Close() // it was synced, or is not wanted
-	if u.stored {
+	switch {
+	case u.stored:
 		u.s.files.settle(u.id)
-	} else {
+	case !u.unsure:
 		_ = u.s.files.remove(u.id) // recover would do it, too
 	}
 }

@@ -114,6 +114,10 @@ func (c *committer) stage(g *group, ch *change, free int64) *tx {
 // errPanic says that a change has panicked, which is logged.
 var errPanic = errors.New("mailbox: panic in a change")
 
+// errUnsure says that a commit failed, which may have put it on disk all the
+// same, or a part of the way there.
+var errUnsure = errors.New("mailbox: commit failed")
+
 // flush commits a group and tells the world, or gives each of its changes the
 // error.
 func (c *committer) flush(g *group) error {
@@ -123,7 +127,7 @@ func (c *committer) flush(g *group) error {
 	}
 	if err != nil {
 		g.txn.Discard() // commit may go on with another group
-		err = diskError(err)
+		err = fmt.Errorf("%w: %w", errUnsure, diskError(err))
 		for _, ch := range g.changes {
 			ch.err = err
 		}
@@ -169,7 +173,7 @@ func diskError(err error) error {
 		return ErrClosed
 	}
 	text, _, _ := strings.Cut(err.Error(), "\n")
-	return fmt.Errorf("mailbox: commit: %s", text)
+	return errors.New("mailbox: " + text)
 }
 
 // errTooLarge says that a change does not fit in a transaction: its author

@@ -19,6 +19,9 @@ func (s *Store) CountKeys(kind byte) (n int, err error) {
 	return n, err
 }
 
+// CloseDatabase makes all that comes after it fail.
+func (s *Store) CloseDatabase() error { return s.db.Close() }
+
 // Files counts the files of messages.
 func (s *Store) Files(t testing.TB) int {
 	t.Helper()

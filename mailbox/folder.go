@@ -16,8 +16,8 @@ var (
 	errFolderExists = errors.New("mailbox: mailbox exists")
 	errHasChildren  = errors.New("mailbox: mailbox has children")
 	errTooMany      = errors.New("mailbox: too many mailboxes")
+	errUserRemoved  = errors.New("account removed") // what sessions say
 	errUseTaken     = errors.New("mailbox: special use is taken")
-	errUserRemoved  = errors.New("account removed")
 )
 
 // firstFolders are what every user has from the first use on (RFC 6154).
@@ -33,12 +33,17 @@ var firstFolders = []struct {
 	{"Archive", imap.MailboxAttrArchive},
 }
 
-// openUser returns the record of a user, who is created on first use.
+// openUser returns the record of a user, who is created on first use, but not
+// again after RemoveUser: a delivery may have looked its recipient up before.
 func (t *tx) openUser(user string, now time.Time) (*userRecord, error) {
 	u := new(userRecord)
 	err := t.get(userKey(user), u.decode)
 	if !notFound(err) {
 		return u, err
+	}
+	err = t.get(tombstoneKey(user), func([]byte) error { return ErrRemoved })
+	if !notFound(err) {
+		return nil, err
 	}
 	if u.n, err = t.nextNumber(); err != nil {
 		return nil, err
@@ -244,8 +249,10 @@ func (t *tx) dropFolder(id uint64) {
 	t.publish(event{folder: id, gone: true})
 }
 
-// removeUser makes a user disappear, and returns the folders left to purge.
+// removeUser makes a user disappear for good, and returns the folders left to
+// purge.
 func (t *tx) removeUser(user string) ([]uint64, error) {
+	t.set(tombstoneKey(user), present)
 	u, err := t.user(user)
 	if errors.Is(err, errNoFolder) {
 		return nil, nil

@@ -17,6 +17,7 @@ import (
 //	k packN                  how many octets of messages the pack holds
 //	g blobID                 a deleted message whose file is to be deleted
 //	x folderID               a deleted mailbox whose messages are to be deleted
+//	t USER                   a removed user, who does not come back; no value
 //	z                        a Restore is under way
 const (
 	kindMeta      = 'v'
@@ -30,6 +31,7 @@ const (
 	kindPack      = 'k'
 	kindGarbage   = 'g'
 	kindRemoved   = 'x'
+	kindTombstone = 't'
 	kindRestore   = 'z'
 )
 
@@ -38,6 +40,8 @@ func metaKey() []byte { return []byte{kindMeta} }
 func restoreKey() []byte { return []byte{kindRestore} }
 
 func userKey(user string) []byte { return append([]byte{kindUser}, user...) }
+
+func tombstoneKey(user string) []byte { return append([]byte{kindTombstone}, user...) }
 
 func numberKey(kind byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{kind}, n)

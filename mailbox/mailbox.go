@@ -31,6 +31,8 @@ var (
 	ErrClosed = errors.New("mailbox: closed")
 	// ErrNotEmpty says that Restore was asked to overwrite mail.
 	ErrNotEmpty = errors.New("mailbox: store is not empty")
+	// ErrRemoved says that a user was removed.
+	ErrRemoved = errors.New("mailbox: account removed")
 	// ErrNoUser says that a user ID is empty or too long.
 	ErrNoUser = errors.New("mailbox: bad user ID")
 )
@@ -268,7 +270,8 @@ func (s *Store) Quota(ctx context.Context, user, mailbox string) (used, limit in
 	return used, s.options.Quota, exists, err
 }
 
-// RemoveUser deletes all mail of a user; sessions of the user end.
+// RemoveUser deletes all mail of a user; sessions of the user end. The ID can
+// never be used again: ErrRemoved is what others get for it from then on.
 func (s *Store) RemoveUser(ctx context.Context, user string) error {
 	if !s.begin() {
 		return ErrClosed

@@ -111,9 +111,46 @@ func TestRemoveUser(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+
+	// Whoever looked the account up before it was removed comes too late.
+	for _, to := range [][]string{{"a"}, {"nobody"}, {"c", "b"}} {
+		if n, _ := s.CountKeys('u'); n != 0 {
+			t.Errorf("%d users came back", n)
+		}
+		if err := s.Deliver(t.Context(), to, strings.NewReader(hello)); !errors.Is(err, mailbox.ErrRemoved) {
+			t.Errorf("a delivery to %q: %v", to, err)
+		}
+	}
+	if _, n, _ := s.Usage(t.Context(), "c"); n != 0 {
+		t.Errorf("%d messages of a delivery that failed", n)
+	}
+}
+
+// TestFailedCommit closes the database under a delivery. Whether a commit that
+// fails is on disk nobody can say, so its file stays until the next start.
+func TestFailedCommit(t *testing.T) {
+	dir := t.TempDir()
+	s, err := mailbox.Open(dir, mailbox.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	deliver(t, s, hello, "a")
-	if _, n, _ := s.Usage(t.Context(), "a"); n != 1 {
-		t.Errorf("%d messages of the new user", n)
+	if err := s.CloseDatabase(); err != nil {
+		t.Fatal(err)
+	}
+	large := hello + strings.Repeat("A line of a large message.\r\n", 20000)
+	if err := s.Deliver(t.Context(), []string{"a"}, strings.NewReader(large)); err == nil {
+		t.Fatal("delivered into a closed database")
+	}
+	if err := s.Close(); err != nil {
+		t.Log(err)
+	}
+	s = openDir(t, dir, mailbox.Options{})
+	if n := s.Files(t); n != 0 {
+		t.Errorf("%d files left after a restart", n)
+	}
+	if _, n, err := s.Usage(t.Context(), "a"); n != 1 || err != nil {
+		t.Errorf("%d messages, %v", n, err)
 	}
 }
 

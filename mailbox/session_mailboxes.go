@@ -120,6 +120,10 @@ func (s *session) Subscribe(name string) error {
 		if err != nil {
 			return err
 		}
+		err = t.get(nameKey(kindSubscribe, u.n, name), func([]byte) error { return nil })
+		if !notFound(err) { // subscribed already, or err says why not
+			return err
+		}
 		names, err := t.base.folderNames(kindSubscribe, u.n, "")
 		if err != nil {
 			return err

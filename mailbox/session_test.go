@@ -313,6 +313,7 @@ func TestManyMailboxes(t *testing.T) {
 		c.want(fmt.Sprintf("SUBSCRIBE a/%s%d", long, i), "OK")
 	}
 	c.want("CREATE b", "NO [LIMIT]")
+	c.want(fmt.Sprintf("SUBSCRIBE a/%s%d", long, 0), "OK") // again
 	start := time.Now()
 	c.want("RENAME a c", "OK")
 	c.want(`LIST "" "`+strings.Repeat("*a", 100)+`"`, "OK")
