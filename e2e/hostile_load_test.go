@@ -466,4 +466,13 @@ func TestHostileNeighbours(t *testing.T) {
 	if owner := info.Sys().(*syscall.Stat_t).Uid; owner != 0 {
 		t.Errorf("the process is dumpable: its files in /proc belong to %d", owner)
 	}
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", g.cmd.Process.Pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatal(threads, err)
+	}
+	for _, thread := range threads {
+		if status, err := os.ReadFile(thread); err == nil && !strings.Contains(string(status), "NoNewPrivs:\t1\n") {
+			t.Errorf("a thread can gain privileges:\n%s", status)
+		}
+	}
 }
