@@ -35,6 +35,7 @@ type IMAPSession interface {
 	// or the tagged OK, until either side ends it; it does not close client.
 	// When ctx ends, the session tells the client BYE with the text of
 	// context.Cause, as soon as that fits between two responses, and returns.
+	// The error is io.EOF when the client hung up without LOGOUT.
 	Serve(ctx context.Context, client net.Conn) error
 	Close() error
 }

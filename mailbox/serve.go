@@ -63,7 +63,8 @@ func (s *Store) runServer() {
 // ServeIMAP speaks IMAP in the authenticated state with client on behalf of
 // user, without a greeting (the caller has sent one), until LOGOUT, the end of
 // either side, or the end of ctx: then it says BYE with the text of
-// context.Cause(ctx). It does not close client.
+// context.Cause(ctx). It does not close client. The error is io.EOF when the
+// client hung up without LOGOUT.
 func (s *Store) ServeIMAP(ctx context.Context, client net.Conn, user string) error {
 	if !validUser(user) {
 		return ErrNoUser

@@ -200,13 +200,16 @@ func (d *dialog) part(err error) {
 		d.bye(string(bye))
 		return
 	}
-	if err != errOver && err != io.EOF {
+	if err != errOver {
 		d.conn.SetReason(reason(err))
 	}
 }
 
 // reason is an error for the log, without the addresses in those of the network.
 func reason(err error) string {
+	if errors.Is(err, io.EOF) {
+		return "closed by client"
+	}
 	if op := new(net.OpError); errors.As(err, &op) {
 		return op.Op + ": " + op.Err.Error()
 	}

@@ -12,8 +12,9 @@ import (
 var errEnding = errors.New("guard: context ended")
 
 // Run reads from client, on the caller's goroutine, until the Conn is closed,
-// which is the last thing that imapserver does with it. It returns the error that the
-// connection below ended with, or nil when the conversation ended otherwise.
+// which is the last thing that imapserver does with it. It returns io.EOF when
+// the client hung up, the error that the connection below ended with, or nil
+// when the conversation ended otherwise.
 //
 // Without it, imapserver's goroutine reads. But a goroutine that has executed
 // commands has a stack of 8 KiB, and gives half of it back only if it waits with

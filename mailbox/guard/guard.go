@@ -113,7 +113,12 @@ func New(ctx context.Context, client net.Conn, o Options) *Conn {
 func (c *Conn) Done() <-chan struct{} { return c.closed }
 
 // Err returns what Run does, once Done is closed.
-func (c *Conn) Err() error { return c.out.failure() }
+func (c *Conn) Err() error {
+	if err := c.out.failure(); err != nil || !errors.Is(c.readErr, io.EOF) {
+		return err
+	}
+	return io.EOF
+}
 
 // Read gives imapserver the next command, or the next part of an APPEND's
 // message. It waits for the client with as little on the stack as can be.
