@@ -14,12 +14,15 @@ const (
 	gcPercent = 50
 	// memoryTick is how often trim looks.
 	memoryTick = 2 * time.Second
-	// busyBytes is how much must be allocated for trim to have something to
-	// do; with less than quietBytes in a tick the gateway counts as quiet.
-	busyBytes, quietBytes = 16 << 20, 1 << 20
-	// trimRounds is how often in a row memory is given back. Each collection
-	// halves stacks that have become too large, so one is not enough.
-	trimRounds = 4
+	// busyBytes allocated, or that many goroutines come or gone, is how much
+	// must have happened for trim to have something to do; with less than
+	// quietBytes in a tick the gateway counts as quiet.
+	busyBytes, busyGoroutines, quietBytes = 16 << 20, 1000, 1 << 20
+	// trimTicks is until which quiet tick after a burst memory is given back:
+	// at the first, second, fourth and so on. Once is not enough: each
+	// collection halves stacks that have become too large, and what has pools
+	// lets go of them late.
+	trimTicks = 16
 )
 
 // tuneMemory sets the garbage collector, unless the environment does.
@@ -34,28 +37,44 @@ func tuneMemory() {
 // is collected, and a gateway with idle connections allocates too little for
 // another collection.
 func trimMemory(ctx context.Context) error {
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	allocated := func() uint64 {
-		metrics.Read(sample)
-		return sample[0].Value.Uint64()
-	}
 	tick := time.NewTicker(memoryTick)
 	defer tick.Stop()
-	trimmed, last, rounds := uint64(0), allocated(), 0
+	last := readActivity()
+	trimmed, quiet := last, trimTicks
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		now := allocated()
-		if now-trimmed >= busyBytes {
-			trimmed, rounds = now, trimRounds
+		now := readActivity()
+		if now.burst(trimmed) {
+			trimmed, quiet = now, 0
 		}
-		if quiet := now-last < quietBytes; quiet && rounds > 0 {
-			rounds--
-			debug.FreeOSMemory()
+		if now.allocated-last.allocated < quietBytes && quiet < trimTicks {
+			if quiet++; quiet&(quiet-1) == 0 {
+				debug.FreeOSMemory()
+			}
 		}
 		last = now
 	}
+}
+
+// activity is what has happened since the process began.
+type activity struct {
+	allocated  uint64 // bytes
+	goroutines uint64 // that live
+}
+
+func readActivity() activity {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/sched/goroutines:goroutines"}}
+	metrics.Read(sample)
+	return activity{sample[0].Value.Uint64(), sample[1].Value.Uint64()}
+}
+
+// burst reports whether enough has happened since then for memory to be free
+// that was not.
+func (a activity) burst(then activity) bool {
+	return a.allocated-then.allocated >= busyBytes ||
+		max(a.goroutines, then.goroutines)-min(a.goroutines, then.goroutines) >= busyGoroutines
 }
