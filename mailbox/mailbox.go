@@ -55,6 +55,8 @@ type Store struct {
 	accept    *sessionListener
 	served    chan struct{} // closed when server has ended
 
+	capabilities string // what sessions offer
+
 	files    files
 	packs    *packs
 	garbage  chan struct{} // has an element when files are to be deleted

@@ -17,16 +17,20 @@ import (
 
 // Capabilities is what sessions offer, as it stands in a CAPABILITY response
 // code: "IMAP4rev1 IMAP4rev2 IDLE …".
-func (s *Store) Capabilities() string {
+func (s *Store) Capabilities() string { return s.capabilities }
+
+// capabilityList is one string for all sessions, thousands of which keep it.
+func capabilityList(appendLimit uint32) string {
 	return fmt.Sprintf("IMAP4rev2 IMAP4rev1 LITERAL- ENABLE UNSELECT IDLE NAMESPACE UIDPLUS ESEARCH SEARCHRES "+
 		"LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE CHILDREN MOVE STATUS=SIZE BINARY "+
-		"APPENDLIMIT=%d ID QUOTA QUOTA=RES-STORAGE", s.appendLimit())
+		"APPENDLIMIT=%d ID QUOTA QUOTA=RES-STORAGE", appendLimit)
 }
 
 func (s *Store) appendLimit() uint32 { return uint32(min(s.options.MaxMessageSize, math.MaxInt32)) }
 
 // serve starts the IMAP server, which waits for connections from ServeIMAP.
 func (s *Store) serve() {
+	s.capabilities = capabilityList(s.appendLimit())
 	s.accept = &sessionListener{conns: make(chan *servedConn), closed: make(chan struct{})}
 	s.server = imapserver.New(&imapserver.Options{
 		NewSession: func(c *imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
