@@ -9,13 +9,17 @@ import (
 )
 
 const (
-	// gcPercent trades processor time for memory: most of the heap is what
-	// idle connections hold, and a collection of it has little to do.
-	gcPercent = 50
-	// memoryTick is how often trim looks.
-	memoryTick = 2 * time.Second
+	// headroom is how much garbage may gather before it is collected; more than
+	// a third of what lives may in any case. A small heap is thus collected
+	// seldom, which saves processor time, and one that thousands of idle
+	// connections make large is kept dense.
+	headroom = 48 << 20
+	// leastPercent and mostPercent bound the garbage in relation to what lives.
+	leastPercent, mostPercent = 33, 300
+	// memoryTick is how often tendMemory looks.
+	memoryTick = time.Second
 	// busyBytes allocated, or that many goroutines come or gone, is how much
-	// must have happened for trim to have something to do; with less than
+	// must have happened for there to be memory to give back; with less than
 	// quietBytes in a tick the gateway counts as quiet.
 	busyBytes, busyGoroutines, quietBytes = 16 << 20, 1000, 1 << 20
 	// trimTicks is until which quiet tick after a burst memory is given back:
@@ -25,23 +29,19 @@ const (
 	trimTicks = 16
 )
 
-// tuneMemory sets the garbage collector, unless the environment does.
-func tuneMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
-}
-
-// trimMemory gives memory back to the system when a burst of connections or
-// mail is over, until ctx ends. Go does that by itself only as far as garbage
-// is collected, and a gateway with idle connections allocates too little for
+// tendMemory adapts the garbage collector to the size of the heap, unless the
+// environment sets it, and gives memory back to the system when a burst of
+// connections or mail is over, until ctx ends. Go gives back only what has been
+// collected, and a gateway with idle connections allocates too little for
 // another collection.
-func trimMemory(ctx context.Context) error {
+func tendMemory(ctx context.Context) error {
 	tick := time.NewTicker(memoryTick)
 	defer tick.Stop()
 	last := readActivity()
 	trimmed, quiet := last, trimTicks
+	gc := collector{fixed: os.Getenv("GOGC") != ""}
 	for {
+		gc.adapt(last.live)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -60,16 +60,36 @@ func trimMemory(ctx context.Context) error {
 	}
 }
 
-// activity is what has happened since the process began.
+// collector is the garbage collector's setting.
+type collector struct {
+	fixed   bool
+	percent int // 0: the default
+}
+
+// adapt sets the percentage of garbage for a heap of which so much lives. Small
+// changes are not worth stopping the world for.
+func (c *collector) adapt(live uint64) {
+	percent := min(max(int(headroom*100/max(live, 1)), leastPercent), mostPercent)
+	if c.fixed || percent > c.percent*4/5 && percent < c.percent*5/4 {
+		return
+	}
+	c.percent = percent
+	debug.SetGCPercent(percent)
+}
+
+// activity is what has happened since the process began, and what there is.
 type activity struct {
-	allocated  uint64 // bytes
+	allocated  uint64 // bytes, ever
+	live       uint64 // bytes, as of the last collection
 	goroutines uint64 // that live
 }
 
 func readActivity() activity {
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/sched/goroutines:goroutines"}}
-	metrics.Read(sample)
-	return activity{sample[0].Value.Uint64(), sample[1].Value.Uint64()}
+	s := []metrics.Sample{
+		{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/sched/goroutines:goroutines"},
+	}
+	metrics.Read(s)
+	return activity{s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64()}
 }
 
 // burst reports whether enough has happened since then for memory to be free

@@ -53,7 +53,6 @@ func (c *cli) serve(ctx context.Context) error {
 	if err := harden(); err != nil {
 		return err
 	}
-	tuneMemory()
 	g := &gateway{cli: c, cfg: cfg, log: newLog(c.stderr, cfg.Log), hangups: make(chan os.Signal, 1)}
 	signal.Notify(g.hangups, syscall.SIGHUP) // so early that none kills
 	defer signal.Stop(g.hangups)
@@ -150,7 +149,7 @@ func (g *gateway) run(ctx context.Context) error {
 	enforcer := &admin.Enforcer{Store: g.store, Accounts: g.accounts, Keys: g.keys, Mux: g.mux, Log: g.log}
 	loop("enforcer", enforcer.Run)
 	loop("reload", g.reloadOnHangup)
-	loop("memory", trimMemory)
+	loop("memory", tendMemory)
 	for _, s := range g.sockets.mail {
 		loop(s.name, func(ctx context.Context) error { return g.mux.Serve(ctx, s.Listener, s.port) })
 	}
