@@ -21,19 +21,21 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"posthorn/alpn"
+	"posthorn/authkeys"
 	"posthorn/mux"
+	"posthorn/store/badgerkv"
 )
 
 // BenchmarkHandshake compares what a connection costs the server with what it
 // costs a bare crypto/tls accept loop: full and resumed handshakes with a client
-// certificate, and a greeting. The clients are another process, so that the CPU
+// certificate, and a greeting; the server looks the key up in Badger before that. The clients are another process, so that the CPU
 // time and the allocations are the servers' alone; the two servers take turns.
 // Beside the usual numbers it reports CPU time per connection and the ratio.
 func BenchmarkHandshake(b *testing.B) {
 	for _, kind := range []string{"full", "resumed"} {
 		b.Run(kind, func(b *testing.B) {
-			bare, muxed := bareServer(b), benchServer(b)
 			client := startClients(b, kind)
+			bare, muxed := bareServer(b), benchServer(b, client.key)
 			client.connect(bare, 20)
 			client.connect(muxed, 20)
 			var used [2]usage
@@ -60,11 +62,11 @@ func BenchmarkHandshake(b *testing.B) {
 func BenchmarkIdle(b *testing.B) {
 	for _, server := range []string{"bare", "mux"} {
 		b.Run(server, func(b *testing.B) {
+			client := startClients(b, "idle")
 			addr := bareServer(b)
 			if server == "mux" {
-				addr = benchServer(b)
+				addr = benchServer(b, client.key)
 			}
-			client := startClients(b, "idle")
 			client.connect(addr, 20)
 			before := memoryInUse()
 			client.connect(addr, b.N)
@@ -105,19 +107,32 @@ func cpuTime() time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// greeter greets and waits for the client to go.
-type greeter struct{}
+// greeter greets clients whose key is registered, and waits for them to go.
+type greeter struct{ keys *authkeys.Store }
 
 func (greeter) Busy() []byte { return nil }
-func (greeter) ServeConn(_ context.Context, c *mux.Conn) {
+func (g greeter) ServeConn(ctx context.Context, c *mux.Conn) {
+	if _, err := g.keys.Lookup(ctx, c.Key); err != nil {
+		return
+	}
 	_, _ = io.WriteString(c.Conn, "* OK\r\n")
 	_, _ = c.Conn.Read(make([]byte, 1))
 }
 
-func benchServer(b *testing.B) string {
+func benchServer(b *testing.B, key authkeys.PublicKey) string {
+	db, err := badgerkv.Open(b.TempDir(), zerolog.Nop())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { db.Close() })
+	keys := authkeys.New(db)
+	err = keys.Add(b.Context(), authkeys.Key{Fingerprint: key.Fingerprint, Type: key.Type, Account: "1"})
+	if err != nil {
+		b.Fatal(err)
+	}
 	s := start(b, func(c *mux.Config) {
 		c.Log = zerolog.New(io.Discard).Level(zerolog.InfoLevel)
-		c.Handlers[alpn.IMAP] = greeter{}
+		c.Handlers[alpn.IMAP] = greeter{keys}
 		c.Limits = mux.Limits{ConnsPerSource: 20000, UnauthPerSource: 20000, UnauthStart: 20000}
 	})
 	return s.listen(alpn.Shared)
@@ -158,12 +173,21 @@ type clients struct {
 	b   *testing.B
 	in  io.Writer
 	out *bufio.Reader
+	key authkeys.PublicKey
 }
 
 const clientEnv = "MUX_TEST_CLIENT"
 
 func startClients(b *testing.B, kind string) *clients {
 	cert := certificate(b, newKey(b), nil)
+	leaf, err := x509.ParseCertificate(cert.Certificate[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	public, err := authkeys.FromCertificate(leaf)
+	if err != nil {
+		b.Fatal(err)
+	}
 	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
 		b.Fatal(err)
@@ -190,7 +214,7 @@ func startClients(b *testing.B, kind string) *clients {
 			b.Error(err)
 		}
 	})
-	return &clients{b, in, bufio.NewReader(out)}
+	return &clients{b, in, bufio.NewReader(out), public}
 }
 
 // workers is how many connections a client makes at a time: enough to keep the
