@@ -3,15 +3,10 @@ package admin_test
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"strings"
 	"sync"
@@ -25,6 +20,7 @@ import (
 	"posthorn/alpn"
 	"posthorn/authkeys"
 	"posthorn/mux"
+	"posthorn/mux/muxtest"
 	"posthorn/store/badgerkv"
 )
 
@@ -37,7 +33,7 @@ type world struct {
 	*admin.Service
 	addr string // of the mux
 	mail *mail
-	log  *buffer
+	log  *muxtest.Log
 }
 
 func newWorld(t *testing.T) *world {
@@ -47,7 +43,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	w := &world{mail: &mail{removed: make(map[string]int)}, log: new(buffer)}
+	w := &world{mail: &mail{removed: make(map[string]int)}, log: new(muxtest.Log)}
 	keys := authkeys.New(db)
 	accts, err := accounts.New(t.Context(), db, keys, accounts.Options{Domains: []string{"example.org"}})
 	if err != nil {
@@ -63,7 +59,7 @@ func (w *world) listen(t *testing.T) {
 	t.Helper()
 	w.Mux = mux.New(mux.Config{
 		Handlers: map[alpn.Protocol]mux.Handler{alpn.IMAP: greeter{w.Accounts}, alpn.SMTP: greeter{w.Accounts}},
-		Certs:    oneCert{keyPair(t)},
+		Certs:    muxtest.NewCertificates(t),
 		Log:      zerolog.Nop(),
 	})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -110,7 +106,7 @@ func (w *world) account(t *testing.T, address string) *accounts.Account {
 // key registers a new key for an account.
 func (w *world) key(t *testing.T, account string) (tls.Certificate, *admin.Key) {
 	t.Helper()
-	pair := keyPair(t)
+	pair := muxtest.KeyPair(t)
 	k, err := w.AddKey(t.Context(), operator, admin.NewKey{Account: account, PublicKey: certPEM(pair)})
 	if err != nil {
 		t.Fatal(err)
@@ -182,27 +178,6 @@ func (g greeter) ServeConn(ctx context.Context, c *mux.Conn) {
 	fmt.Fprintln(c, context.Cause(ctx))
 }
 
-// oneCert is the mux's only certificate.
-type oneCert struct{ pair tls.Certificate }
-
-func (o oneCert) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &o.pair, nil }
-func (oneCert) Serves(string) bool                                              { return true }
-func (oneCert) TicketKeys(c alpn.Class) [][32]byte                              { return [][32]byte{{byte(c) + 1}} }
-
-func keyPair(t *testing.T) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
 func certPEM(pair tls.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}))
 }
@@ -226,22 +201,4 @@ func (m *mail) RemoveUser(_ context.Context, user string) error {
 func (*mail) Backup(_ context.Context, w io.Writer) error {
 	_, err := io.WriteString(w, "all the mail")
 	return err
-}
-
-// buffer is a log.
-type buffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

@@ -22,6 +22,7 @@ import (
 	"posthorn/admin"
 	"posthorn/alpn"
 	"posthorn/authkeys"
+	"posthorn/mux/muxtest"
 )
 
 // serve serves a world on a unix socket and returns a client and the path.
@@ -80,7 +81,7 @@ func TestClient(t *testing.T) {
 	if p, err := c.SetPassword(ctx, ref, admin.NewPassword{}); err != nil || p != "" {
 		t.Errorf("no password %q, %v", p, err)
 	}
-	pair := keyPair(t)
+	pair := muxtest.KeyPair(t)
 	k, err := c.AddKey(ctx, admin.NewKey{Account: ref, PublicKey: certPEM(pair), Scope: authkeys.ScopeIMAP})
 	if err != nil || k.Scope != authkeys.ScopeIMAP {
 		t.Fatalf("%+v, %v", k, err)
@@ -187,7 +188,7 @@ func TestPrivateKeyStays(t *testing.T) {
 
 	const private = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" +
 		"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
-	cert := certPEM(keyPair(t))
+	cert := certPEM(muxtest.KeyPair(t))
 	c := admin.NewClient(path)
 	defer c.Close()
 	for _, text := range []string{private + cert, cert + private, "subject=alice\n" + private + "issuer=x\n" + cert + "bye\n"} {

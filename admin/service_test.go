@@ -12,6 +12,7 @@ import (
 	"posthorn/alpn"
 	"posthorn/authkeys"
 	"posthorn/mux"
+	"posthorn/mux/muxtest"
 	"posthorn/store"
 )
 
@@ -131,7 +132,7 @@ func TestBadRequests(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
 	alice := w.account(t, "alice@example.org")
-	good := certPEM(keyPair(t))
+	good := certPEM(muxtest.KeyPair(t))
 	tests := []struct {
 		name string
 		do   func() error

@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"accounts":       {"authkeys", "store"},
 	"certs":          {"alpn", "authkeys", "store"},
 	"mux":            {"alpn", "authkeys"},
+	"mux/muxtest":    {"alpn"}, // for tests
 	"authkeys":       {"store"},
 	"client":         {"alpn", "authkeys"},
 	"mailbox":        {"mailbox/*"},
@@ -47,7 +48,7 @@ var onlyHere = map[string][]string{
 	module + "/cmd/gateway":      nil,
 	"github.com/rogpeppe":        nil,
 	"github.com/google/go-cmp":   nil,
-	"testing":                    {"store/storetest"},
+	"testing":                    {"store/storetest", "mux/muxtest"},
 	"go.uber.org/goleak":         nil,
 	"net/http/httptest":          nil,
 	"golang.org/x/net/websocket": nil,

@@ -3,17 +3,12 @@ package https_test
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -29,34 +24,12 @@ import (
 	"posthorn/alpn"
 	"posthorn/handlers/https"
 	"posthorn/mux"
+	"posthorn/mux/muxtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const serverName = "mail.example.org"
-
-// certs is mux.Certificates with one certificate.
-type certs struct{ cert tls.Certificate }
-
-func (c certs) Serves(string) bool               { return true }
-func (c certs) TicketKeys(alpn.Class) [][32]byte { return [][32]byte{{1}} }
-func (c certs) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return &c.cert, nil
-}
-
-func newCertificate(t testing.TB) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{serverName}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
 
 // gateway is a running server for serverName and localhost.
 type gateway struct {
@@ -64,24 +37,7 @@ type gateway struct {
 	t     testing.TB
 	addr  string
 	serve sync.WaitGroup
-	log   lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	log   muxtest.Log
 }
 
 func start(t testing.TB, edit func(*https.Server)) *gateway {
@@ -97,7 +53,7 @@ func start(t testing.TB, edit func(*https.Server)) *gateway {
 	g.Server = mux.New(mux.Config{
 		Handlers: map[alpn.Protocol]mux.Handler{alpn.HTTP1: s, alpn.HTTP2: s},
 		Router:   new(alpn.Router),
-		Certs:    certs{newCertificate(t)},
+		Certs:    muxtest.NewCertificates(t, serverName),
 		Log:      zerolog.New(&g.log),
 	})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -3,14 +3,11 @@ package imap_test
 import (
 	"bufio"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"strings"
 	"sync"
@@ -31,6 +28,7 @@ import (
 	"posthorn/handlers/imap"
 	"posthorn/mailbox/guard"
 	"posthorn/mux"
+	"posthorn/mux/muxtest"
 	"posthorn/store/badgerkv"
 )
 
@@ -51,7 +49,7 @@ type gateway struct {
 	keys     *authkeys.Store
 	backend  *memory
 	ids      map[string]string // accounts by address
-	log      *syncWriter
+	log      *muxtest.Log
 	addr     map[alpn.Port]string
 	handler  *imap.Handler
 }
@@ -64,7 +62,7 @@ func start(t testing.TB, edit ...func(*mux.Config, *imap.Handler)) *gateway {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { kv.Close() })
-	g := &gateway{t: t, keys: authkeys.New(kv), ids: map[string]string{}, log: new(syncWriter), addr: map[alpn.Port]string{}}
+	g := &gateway{t: t, keys: authkeys.New(kv), ids: map[string]string{}, log: new(muxtest.Log), addr: map[alpn.Port]string{}}
 	g.accounts, err = accounts.New(t.Context(), kv, g.keys, accounts.Options{Throttle: accounts.Throttle{PerSource: 1000}})
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +86,7 @@ func start(t testing.TB, edit ...func(*mux.Config, *imap.Handler)) *gateway {
 	config := mux.Config{
 		Handlers: map[alpn.Protocol]mux.Handler{alpn.IMAP: g.handler},
 		Router:   &alpn.Router{},
-		Certs:    newCerts(t),
+		Certs:    muxtest.NewCertificates(t, "mail.example.org"),
 		Log:      logger,
 	}
 	for _, e := range edit {
@@ -128,7 +126,7 @@ func (g *gateway) stop() {
 func (g *gateway) key(address string, edit ...func(*authkeys.Key)) tls.Certificate {
 	g.t.Helper()
 	cert, f := newKey(g.t)
-	k := authkeys.Key{Fingerprint: f, Account: g.ids[address], Name: "test", Type: "Ed25519"}
+	k := authkeys.Key{Fingerprint: f, Account: g.ids[address], Name: "test", Type: "ECDSA P-256"}
 	for _, e := range edit {
 		e(&k)
 	}
@@ -142,18 +140,8 @@ func noPreauth(k *authkeys.Key) { k.NoPreauth = true }
 
 func newKey(t testing.TB) (tls.Certificate, authkeys.Fingerprint) {
 	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"mail.example.org"},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
+	pair := muxtest.KeyPair(t)
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,22 +149,8 @@ func newKey(t testing.TB) (tls.Certificate, authkeys.Fingerprint) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}, k.Fingerprint
+	return pair, k.Fingerprint
 }
-
-// certificates has one for every name.
-type certificates struct{ cert tls.Certificate }
-
-func newCerts(t testing.TB) certificates {
-	cert, _ := newKey(t)
-	return certificates{cert}
-}
-
-func (c certificates) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return &c.cert, nil
-}
-func (certificates) Serves(string) bool                     { return true }
-func (certificates) TicketKeys(class alpn.Class) [][32]byte { return [][32]byte{{byte(class)}} }
 
 // client is a client's end that speaks protocol lines.
 type client struct {
@@ -270,24 +244,6 @@ func (c *client) talk(text string, beginnings ...string) {
 	c.t.Helper()
 	c.send(text)
 	c.want(beginnings...)
-}
-
-// syncWriter is a log that can be read.
-type syncWriter struct {
-	mu sync.Mutex
-	sb strings.Builder
-}
-
-func (w *syncWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.sb.Write(p)
-}
-
-func (w *syncWriter) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.sb.String()
 }
 
 // memory is a backend that forgets: imapmemserver behind the guard.

@@ -3,15 +3,11 @@ package smtp_test
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"slices"
 	"strings"
@@ -29,6 +25,7 @@ import (
 	"posthorn/backend"
 	"posthorn/handlers/smtp"
 	"posthorn/mux"
+	"posthorn/mux/muxtest"
 	"posthorn/store/badgerkv"
 )
 
@@ -115,31 +112,6 @@ func (s *spoolSession) Data(r io.Reader) error {
 	return nil
 }
 
-// certs is mux.Certificates with one certificate.
-type certs struct{ cert tls.Certificate }
-
-func (c certs) Serves(string) bool               { return true }
-func (c certs) TicketKeys(alpn.Class) [][32]byte { return [][32]byte{{1}} }
-func (c certs) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return &c.cert, nil
-}
-
-func newCertificate(t testing.TB) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC), DNSNames: []string{serverName},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
 // gateway is a running server with the accounts alice (also al@) and bob.
 type gateway struct {
 	*mux.Server
@@ -153,24 +125,7 @@ type gateway struct {
 	addr     string          // submission with implicit TLS
 	clear    string          // submission with STARTTLS
 	serve    sync.WaitGroup
-	log      *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	log      *muxtest.Log
 }
 
 // start runs a gateway; edit, when not nil, changes its handler and limits.
@@ -182,7 +137,7 @@ func start(t testing.TB, edit func(*smtp.Handler, *mux.Config)) *gateway {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { kv.Close() })
-	g := &gateway{t: t, store: kv, keys: authkeys.New(kv), spool: new(spool), key: newCertificate(t), log: new(lockedBuffer)}
+	g := &gateway{t: t, store: kv, keys: authkeys.New(kv), spool: new(spool), key: muxtest.KeyPair(t), log: new(muxtest.Log)}
 	if g.accounts, err = accounts.New(ctx, kv, g.keys, accounts.Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +150,7 @@ func start(t testing.TB, edit func(*smtp.Handler, *mux.Config)) *gateway {
 
 	log := zerolog.New(g.log)
 	h := &smtp.Handler{Accounts: g.accounts, Backend: g.spool, Hostname: serverName, Log: log, ReceivedFrom: true}
-	c := mux.Config{Router: new(alpn.Router), Certs: certs{newCertificate(t)}, Log: log}
+	c := mux.Config{Router: new(alpn.Router), Certs: muxtest.NewCertificates(t, serverName), Log: log}
 	if edit != nil {
 		edit(h, &c)
 	}

@@ -18,6 +18,7 @@ import (
 	"posthorn/authkeys"
 	"posthorn/handlers/smtp"
 	"posthorn/mux"
+	"posthorn/mux/muxtest"
 )
 
 const text = "From: Alice <alice@localhost>\r\nTo: bob@localhost\r\nSubject: hi\r\n\r\nHello\r\n..dot\r\n"
@@ -102,7 +103,7 @@ func TestExternalOfferedWithKey(t *testing.T) {
 	if got := g.dial(g.key).cmd("EHLO x", "250"); !strings.Contains(got, "AUTH EXTERNAL ") {
 		t.Errorf("got %q", got)
 	}
-	if got := g.dial(newCertificate(t)).cmd("EHLO x", "250"); strings.Contains(got, "EXTERNAL") {
+	if got := g.dial(muxtest.KeyPair(t)).cmd("EHLO x", "250"); strings.Contains(got, "EXTERNAL") {
 		t.Errorf("to an unknown key: got %q", got)
 	}
 }
@@ -185,7 +186,7 @@ func TestTooManyPasswords(t *testing.T) {
 
 func TestNoLogin(t *testing.T) {
 	g := start(t, nil)
-	c := g.dial(newCertificate(t))
+	c := g.dial(muxtest.KeyPair(t))
 	c.cmd("EHLO x", "250")
 	c.cmd("MAIL FROM:<alice@localhost>", "530 5.7.0")
 	c.cmd("RCPT TO:<bob@localhost>", "503")
@@ -210,7 +211,7 @@ func TestRequireAuth(t *testing.T) {
 
 func TestNoPreauthKey(t *testing.T) {
 	g := start(t, nil)
-	key := newCertificate(t)
+	key := muxtest.KeyPair(t)
 	g.addKey(authkeys.Key{Account: g.alice.ID, NoPreauth: true}, key)
 	c := g.dial(key)
 	c.cmd("EHLO x", "250")
@@ -219,7 +220,7 @@ func TestNoPreauthKey(t *testing.T) {
 
 func TestScopedKey(t *testing.T) {
 	g := start(t, nil)
-	key := newCertificate(t)
+	key := muxtest.KeyPair(t)
 	g.addKey(authkeys.Key{Account: g.alice.ID, Scope: authkeys.ScopeIMAP}, key)
 	c := g.dial(key)
 	c.cmd("EHLO x", "250")
@@ -242,7 +243,7 @@ func TestRevokedAtMail(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := start(t, nil)
-			key := newCertificate(t)
+			key := muxtest.KeyPair(t)
 			f := g.addKey(authkeys.Key{Account: g.alice.ID}, key)
 			c := g.dial(key)
 			c.cmd("EHLO x", "250")
@@ -263,7 +264,7 @@ func TestRevokedAtMail(t *testing.T) {
 // The connection's line in the log names a key that did not count, and why.
 func TestUnknownKeyIsLogged(t *testing.T) {
 	g := start(t, nil)
-	key := newCertificate(t)
+	key := muxtest.KeyPair(t)
 	parsed, err := x509.ParseCertificate(key.Certificate[0])
 	if err != nil {
 		t.Fatal(err)
