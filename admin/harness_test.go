@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"posthorn/admin"
 	"posthorn/alpn"
 	"posthorn/authkeys"
+	"posthorn/mailbox"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
 	"posthorn/store/badgerkv"
@@ -43,7 +43,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	w := &world{mail: &mail{removed: make(map[string]int)}, log: new(muxtest.Log)}
+	w := &world{mail: newMail(t), log: new(muxtest.Log)}
 	keys := authkeys.New(db)
 	accts, err := accounts.New(t.Context(), db, keys, accounts.Options{Domains: []string{"example.org"}})
 	if err != nil {
@@ -182,23 +182,50 @@ func certPEM(pair tls.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}))
 }
 
-// mail is a mailbox store that counts what it is asked to remove.
+// mail is the embedded mailboxes. Removals can be made to fail.
 type mail struct {
-	mu      sync.Mutex
-	removed map[string]int
-	fail    error // what RemoveUser answers
+	*mailbox.Store
+	fail error // what RemoveUser answers
 }
 
-func (*mail) Usage(context.Context, string) (int64, int, error) { return 2048, 3, nil }
-
-func (m *mail) RemoveUser(_ context.Context, user string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.removed[user]++
-	return m.fail
+func newMail(t *testing.T) *mail {
+	t.Helper()
+	s, err := mailbox.Open(t.TempDir(), mailbox.Options{Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &mail{Store: s}
 }
 
-func (*mail) Backup(_ context.Context, w io.Writer) error {
-	_, err := io.WriteString(w, "all the mail")
-	return err
+func (m *mail) RemoveUser(ctx context.Context, user string) error {
+	if m.fail != nil {
+		return m.fail
+	}
+	return m.Store.RemoveUser(ctx, user)
+}
+
+// letter is a message that takes len(letter) bytes.
+const letter = "Subject: Hello\r\n\r\nHello.\r\n"
+
+// deliver brings an account a letter.
+func (m *mail) deliver(t *testing.T, account string) {
+	t.Helper()
+	if err := m.Deliver(t.Context(), []string{account}, strings.NewReader(letter)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// messages is how many messages an account has.
+func (m *mail) messages(t *testing.T, account string) int {
+	t.Helper()
+	_, n, err := m.Usage(t.Context(), account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
