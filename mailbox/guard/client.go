@@ -83,6 +83,7 @@ func (c *Conn) took(n int, err error) {
 		c.readErr = c.client.SetReadDeadline(time.Time{})
 	default:
 		c.readErr = err
+		c.hungUp.Store(errors.Is(err, io.EOF))
 	}
 }
 

@@ -68,6 +68,7 @@ type Conn struct {
 	hooked chan struct{} // closed when what watches ctx is done
 
 	closing atomic.Bool
+	hungUp  atomic.Bool // the client did
 	closed  chan struct{}
 
 	// The reading side belongs to imapserver's goroutine.
@@ -114,7 +115,7 @@ func (c *Conn) Done() <-chan struct{} { return c.closed }
 
 // Err returns what Run does, once Done is closed.
 func (c *Conn) Err() error {
-	if err := c.out.failure(); err != nil || !errors.Is(c.readErr, io.EOF) {
+	if err := c.out.failure(); err != nil || !c.hungUp.Load() {
 		return err
 	}
 	return io.EOF
