@@ -278,3 +278,27 @@ func TestBombs(t *testing.T) {
 		})
 	}
 }
+
+// Err tells a client that hung up from one that took leave.
+func TestErr(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(*served)
+		want error
+	}{
+		{"LOGOUT", func(s *served) { s.send("b LOGOUT\r\n"); s.until("EOF") }, nil},
+		{"hung up", func(s *served) { s.Close() }, io.EOF},
+		{"hung up in a command", func(s *served) { s.send("b SEL"); <-s.sent; s.Close() }, io.EOF},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := serve(t, t.Context(), guard.Options{})
+			s.send("a NOOP\r\n")
+			s.until("a OK")
+			tt.end(s)
+			<-s.guard.Done()
+			if err := s.guard.Err(); err != tt.want {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+		})
+	}
+}
