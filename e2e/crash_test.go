@@ -3,9 +3,10 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,71 +15,88 @@ import (
 )
 
 // TestKillDuringSubmissions kills the gateway several times while messages are
-// submitted and appended. What was acknowledged is there afterwards, once and
-// whole; what was not acknowledged is whole or not there.
+// submitted and appended.
 func TestKillDuringSubmissions(t *testing.T) {
 	g := newGateway(t, "")
 	g.account(alice)
 	pemFile := g.key(alice, "laptop")
-
-	const rounds, writers = 3, 8
 	acknowledged := map[string]bool{}
-	for round := range rounds {
-		var mu sync.Mutex
-		var count atomic.Int32
-		enough := make(chan struct{})
-		var wg sync.WaitGroup
-		for w := range writers {
-			wg.Go(func() {
-				put := g.submitter(pemFile)
-				if w%4 == 3 {
-					put = g.appender(pemFile)
-				}
-				for n := 0; ; n++ {
-					id := fmt.Sprintf("%d-%d-%d", round, w, n)
-					if put(numbered(id)) != nil {
-						return
-					}
-					mu.Lock()
-					acknowledged[id] = true
-					mu.Unlock()
-					if count.Add(1) == 150 {
-						close(enough)
-					}
-				}
-			})
-		}
-		select {
-		case <-enough:
-		case <-time.After(time.Minute):
-			t.Error("150 messages took more than a minute")
-		}
-		g.kill()
-		wg.Wait()
-		g.start()
+	for round := range 3 {
+		maps.Copy(acknowledged, g.endAmidWriters(pemFile, fmt.Sprint(round), g.kill))
 	}
+	g.holds(pemFile, acknowledged)
+}
 
+// TestStopDuringSubmissions stops it as an operator does.
+func TestStopDuringSubmissions(t *testing.T) {
+	g := newGateway(t, "shutdown_timeout: 5s\n")
+	g.account(alice)
+	pemFile := g.key(alice, "laptop")
+	g.holds(pemFile, g.endAmidWriters(pemFile, "0", func() { g.end(syscall.SIGTERM) }))
+}
+
+// endAmidWriters ends the gateway while eight connections submit and append,
+// after at least 150 acknowledgements, and starts it again. It returns the
+// IDs, which begin with prefix, of the messages that were acknowledged.
+func (g *gateway) endAmidWriters(pemFile, prefix string, end func()) (acknowledged map[string]bool) {
+	g.t.Helper()
+	const writers, least = 8, 150
+	acknowledged = map[string]bool{}
+	var mu sync.Mutex // guards acknowledged
+	enough := make(chan struct{})
+	var wg sync.WaitGroup
+	for w := range writers {
+		put := g.submitter(pemFile)
+		if w%4 == 3 {
+			put = g.appender(pemFile)
+		}
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				id := fmt.Sprintf("%s-%d-%d", prefix, w, n)
+				if put(numbered(id)) != nil {
+					return
+				}
+				mu.Lock()
+				acknowledged[id] = true
+				if len(acknowledged) == least {
+					close(enough)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	select {
+	case <-enough:
+	case <-time.After(time.Minute):
+		g.t.Errorf("%d messages took more than a minute", least)
+	}
+	end()
+	wg.Wait()
+	g.start()
+	return acknowledged
+}
+
+// holds checks that each acknowledged message is in the INBOX, once and whole,
+// and that each of the others is whole.
+func (g *gateway) holds(pemFile string, acknowledged map[string]bool) {
+	g.t.Helper()
 	seen := map[string]int{}
 	for _, body := range g.bodies(pemFile) {
 		id, ok := strings.CutPrefix(body, "id ")
 		id, _, found := strings.Cut(id, "\r\n")
 		if !ok || !found || body != numberedBody(id) {
-			t.Fatalf("a message that nobody sent whole: %.200q (%d bytes)", body, len(body))
+			g.t.Fatalf("a message that nobody sent whole: %.200q (%d bytes)", body, len(body))
 		}
-		seen[id]++
-		if seen[id] > 1 {
-			t.Errorf("%s is there %d times", id, seen[id])
+		if seen[id]++; seen[id] > 1 {
+			g.t.Errorf("%s is there %d times", id, seen[id])
 		}
 	}
 	for id := range acknowledged {
 		if seen[id] == 0 {
-			t.Errorf("%s was acknowledged and is lost", id)
+			g.t.Errorf("%s was acknowledged and is lost", id)
 		}
 	}
-	if len(acknowledged) < rounds*150 {
-		t.Errorf("only %d messages were acknowledged", len(acknowledged))
-	}
-	t.Logf("%d acknowledged, %d there", len(acknowledged), len(seen))
+	g.t.Logf("%d acknowledged, %d there", len(acknowledged), len(seen))
 }
 
 func numberedBody(id string) string {

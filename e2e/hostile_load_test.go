@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -289,48 +288,6 @@ func (g *gateway) keeps(pemFile string, acknowledged map[string]bool) bool {
 		}
 	}
 	return ok
-}
-
-// TestStopDuringSubmissions: whatever was acknowledged before a stop is there
-// after it, once.
-func TestStopDuringSubmissions(t *testing.T) {
-	g := newGateway(t, "shutdown_timeout: 5s\n")
-	g.account(alice)
-	pemFile := g.key(alice, "laptop")
-	var mu sync.Mutex
-	acknowledged := map[string]bool{}
-	var count atomic.Int32
-	enough := make(chan struct{})
-	var wg sync.WaitGroup
-	for w := range 6 {
-		wg.Go(func() {
-			put := g.submitter(pemFile)
-			if w%3 == 2 {
-				put = g.appender(pemFile)
-			}
-			for n := 0; ; n++ {
-				id := fmt.Sprintf("%d-%d", w, n)
-				if put(numbered(id)) != nil {
-					return
-				}
-				mu.Lock()
-				acknowledged[id] = true
-				mu.Unlock()
-				if count.Add(1) == 150 {
-					close(enough)
-				}
-			}
-		})
-	}
-	select {
-	case <-enough:
-	case <-time.After(time.Minute):
-		t.Error("150 messages took more than a minute")
-	}
-	g.end(syscall.SIGTERM)
-	wg.Wait()
-	g.start()
-	g.keeps(pemFile, acknowledged)
 }
 
 // TestHostileLog: at no level does the log have a secret or a letter in it, nor
