@@ -1,13 +1,17 @@
 package mux_test
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"posthorn/alpn"
 	"posthorn/authkeys"
@@ -219,5 +223,58 @@ func TestTicketBeforeRead(t *testing.T) {
 			}
 			c.Close()
 		}, func(c *mux.Config) { c.Router.CertNames = map[string]bool{"keys.example.org": true} })
+	}
+}
+
+// lateFlight delays what a server writes after its first flight.
+type lateFlight struct {
+	net.Conn
+	writes atomic.Int32
+}
+
+func (l *lateFlight) Write(b []byte) (int, error) {
+	if l.writes.Add(1) == 2 {
+		time.Sleep(20 * time.Millisecond)
+	}
+	return l.Conn.Write(b)
+}
+
+// lateFlights are connections of which each is a lateFlight.
+type lateFlights struct{ net.Listener }
+
+func (l lateFlights) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &lateFlight{Conn: c}, nil
+}
+
+// TestHeldFlightComesFirst: what a handler writes never overtakes the end of the
+// handshake, which a read beside it is sending.
+func TestHeldFlightComesFirst(t *testing.T) {
+	for _, version := range versions {
+		b := start(t, func(c *mux.Config) {
+			c.Handlers[alpn.IMAP] = serveFunc(func(_ context.Context, c *mux.Conn) {
+				var g errgroup.Group
+				g.Go(func() error { _, err := c.Read(make([]byte, 1)); return err })
+				time.Sleep(5 * time.Millisecond) // so that the read has begun
+				_, err := c.Write([]byte("hello\r\n"))
+				if err != nil || g.Wait() != nil {
+					t.Errorf("%s: the conversation failed", tls.VersionName(version))
+				}
+			})
+		})
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.serveOn(lateFlights{ln}, alpn.Shared)
+		cc := clientConfig("imap")
+		cc.MaxVersion = version
+		c := connect(t, ln.Addr().String(), cc)
+		c.want("hello")
+		c.send("x")
+		c.wantEnd()
 	}
 }

@@ -231,10 +231,7 @@ func (t *transport) Write(b []byte) (int, error) {
 		t.heldMu.Lock()
 		defer t.heldMu.Unlock()
 		held := len(t.held)
-		b = append(t.held, b...)
-		t.held = nil
-		t.holding.Store(false)
-		n, err := t.send(b)
+		n, err := t.sendHeld(b)
 		return max(0, n-held), err
 	}
 	return t.send(b)
@@ -252,14 +249,21 @@ func (t *transport) hold(b []byte) (int, error) {
 func (t *transport) flush() error {
 	t.heldMu.Lock()
 	defer t.heldMu.Unlock()
-	b := t.held
-	t.held = nil
-	t.holding.Store(false)
-	if len(b) == 0 {
-		return nil
-	}
-	_, err := t.send(b)
+	_, err := t.sendHeld(nil)
 	return err
+}
+
+// sendHeld sends what is held, and then b. Not before that is done does holding
+// become false: a Write beside a read that flushes must wait for its turn. The
+// caller holds heldMu.
+func (t *transport) sendHeld(b []byte) (int, error) {
+	defer t.holding.Store(false)
+	b = append(t.held, b...)
+	t.held = nil
+	if len(b) == 0 {
+		return 0, nil
+	}
+	return t.send(b)
 }
 
 // send writes b as long as the client takes it at a fair rate.
