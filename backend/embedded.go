@@ -28,14 +28,22 @@ type Embedded struct {
 }
 
 // OpenIMAP implements Backend.
-func (e *Embedded) OpenIMAP(_ context.Context, l *accounts.Login) (IMAPSession, error) {
+func (e *Embedded) OpenIMAP(_ context.Context, l *accounts.Login, _ *Client) (IMAPSession, error) {
 	return &embeddedIMAP{mail: e.Mail, user: l.Account.ID}, nil
 }
 
 // OpenSubmission implements Backend.
-func (e *Embedded) OpenSubmission(ctx context.Context, _ *accounts.Login) (smtp.Session, error) {
+func (e *Embedded) OpenSubmission(ctx context.Context, _ *accounts.Login, _ *Client) (smtp.Session, error) {
 	return &embeddedSubmission{ctx: ctx, backend: e}, nil
 }
+
+// Submission implements Backend.
+func (e *Embedded) Submission(*accounts.Login) Submission {
+	return Submission{EightBitMIME: true, UTF8: true}
+}
+
+// Passwords implements Backend: all are kept in the accounts.
+func (e *Embedded) Passwords(Service, *Client) accounts.Passwords { return nil }
 
 type embeddedIMAP struct {
 	mail *mailbox.Store

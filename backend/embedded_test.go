@@ -67,7 +67,7 @@ func (b *bench) add(address string) *accounts.Account {
 // fails.
 func (b *bench) submit(r io.Reader, to ...string) error {
 	b.t.Helper()
-	s, err := b.OpenSubmission(context.Background(), &accounts.Login{Account: b.alice, Address: "alice@localhost"})
+	s, err := b.OpenSubmission(context.Background(), &accounts.Login{Account: b.alice, Address: "alice@localhost"}, new(backend.Client))
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func TestReceivesWhileDisabled(t *testing.T) {
 
 func TestTransactionsAreApart(t *testing.T) {
 	b := start(t, mailbox.Options{})
-	s, err := b.OpenSubmission(context.Background(), &accounts.Login{Account: b.alice})
+	s, err := b.OpenSubmission(context.Background(), &accounts.Login{Account: b.alice}, new(backend.Client))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestUnavailable(t *testing.T) {
 	b := start(t, mailbox.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	s, err := b.OpenSubmission(ctx, &accounts.Login{Account: b.alice})
+	s, err := b.OpenSubmission(ctx, &accounts.Login{Account: b.alice}, new(backend.Client))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestIMAP(t *testing.T) {
 	if err := b.submit(strings.NewReader(text), "bob@localhost"); err != nil {
 		t.Fatal(err)
 	}
-	s, err := b.OpenIMAP(context.Background(), &accounts.Login{Account: b.bob})
+	s, err := b.OpenIMAP(context.Background(), &accounts.Login{Account: b.bob}, new(backend.Client))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -198,7 +198,7 @@ func (d *dialog) keep(session backend.IMAPSession, err error) (backend.IMAPSessi
 // open opens the backend's session for somebody who has logged in, and then
 // makes the connection theirs.
 func (d *dialog) open(ctx context.Context, l *accounts.Login) (backend.IMAPSession, error) {
-	session, err := d.Backend.OpenIMAP(ctx, l)
+	session, err := d.Backend.OpenIMAP(ctx, l, &d.client)
 	if err != nil {
 		if ctx.Err() == nil {
 			d.logError(err, "backend refuses a session")

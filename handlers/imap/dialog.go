@@ -20,6 +20,7 @@ type dialog struct {
 	limits  Limits
 	in      input
 	auth    *accounts.Auth // nil in cleartext
+	client  backend.Client // set with auth
 	unwatch func()         // see watch
 
 	commands, bad int
@@ -55,11 +56,14 @@ func (d *dialog) run(ctx context.Context) (backend.IMAPSession, error) {
 }
 
 func (d *dialog) newAuth() *accounts.Auth {
+	c := d.conn
+	d.client = backend.Client{ID: c.ID, Remote: c.Remote, Local: c.Local, ServerName: c.ServerName, TLS: c.TLS()}
 	return d.Accounts.NewAuth(accounts.Peer{
-		Remote: d.conn.Remote.Addr(),
-		Key:    d.conn.Key,
-		Scope:  authkeys.ScopeIMAP,
-		TLS:    d.conn.TLS(),
+		Remote:    c.Remote.Addr(),
+		Key:       c.Key,
+		Scope:     authkeys.ScopeIMAP,
+		TLS:       d.client.TLS,
+		Passwords: d.Backend.Passwords(backend.IMAP, &d.client),
 	})
 }
 

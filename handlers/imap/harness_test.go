@@ -317,7 +317,7 @@ func (m *memory) leaked() int {
 	return m.open
 }
 
-func (m *memory) OpenIMAP(ctx context.Context, l *accounts.Login) (backend.IMAPSession, error) {
+func (m *memory) OpenIMAP(ctx context.Context, l *accounts.Login, _ *backend.Client) (backend.IMAPSession, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fail != nil {
@@ -334,7 +334,7 @@ func (m *memory) OpenIMAP(ctx context.Context, l *accounts.Login) (backend.IMAPS
 	return &memorySession{m, u}, nil
 }
 
-func (m *memory) OpenSubmission(context.Context, *accounts.Login) (smtp.Session, error) {
+func (m *memory) OpenSubmission(context.Context, *accounts.Login, *backend.Client) (smtp.Session, error) {
 	panic("not asked for")
 }
 
@@ -358,3 +358,11 @@ func (s *memorySession) Serve(ctx context.Context, client net.Conn) error {
 	s.m.conns <- memoryConn{g, s.user}
 	return g.Run()
 }
+
+// Submission implements backend.Backend.
+func (m *memory) Submission(*accounts.Login) backend.Submission {
+	return backend.Submission{EightBitMIME: true, UTF8: true}
+}
+
+// Passwords implements backend.Backend.
+func (m *memory) Passwords(backend.Service, *backend.Client) accounts.Passwords { return nil }

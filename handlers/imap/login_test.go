@@ -390,9 +390,9 @@ type revoker struct {
 	accounts *accounts.Store
 }
 
-func (r *revoker) OpenIMAP(ctx context.Context, l *accounts.Login) (backend.IMAPSession, error) {
+func (r *revoker) OpenIMAP(ctx context.Context, l *accounts.Login, c *backend.Client) (backend.IMAPSession, error) {
 	if err := r.accounts.SetDisabled(ctx, l.Account.ID, true); err != nil {
 		return nil, err
 	}
-	return r.Backend.OpenIMAP(ctx, l)
+	return r.Backend.OpenIMAP(ctx, l, c)
 }

@@ -51,11 +51,11 @@ type message struct {
 	text string
 }
 
-func (s *spool) OpenIMAP(context.Context, *accounts.Login) (backend.IMAPSession, error) {
+func (s *spool) OpenIMAP(context.Context, *accounts.Login, *backend.Client) (backend.IMAPSession, error) {
 	panic("not for IMAP")
 }
 
-func (s *spool) OpenSubmission(context.Context, *accounts.Login) (gosmtp.Session, error) {
+func (s *spool) OpenSubmission(context.Context, *accounts.Login, *backend.Client) (gosmtp.Session, error) {
 	return &spoolSession{spool: s}, nil
 }
 
@@ -296,3 +296,11 @@ func (c *client) envelope() {
 }
 
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+// Submission implements backend.Backend.
+func (s *spool) Submission(*accounts.Login) backend.Submission {
+	return backend.Submission{EightBitMIME: true, UTF8: true}
+}
+
+// Passwords implements backend.Backend.
+func (s *spool) Passwords(backend.Service, *backend.Client) accounts.Passwords { return nil }

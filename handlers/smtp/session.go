@@ -13,17 +13,19 @@ import (
 
 	"posthorn/accounts"
 	"posthorn/authkeys"
+	"posthorn/backend"
 	"posthorn/mux"
 )
 
 // session is one connection's conversation as go-smtp sees it: who is logged
 // in, and the message under way. It is used on go-smtp's goroutine.
 type session struct {
-	h     *Handler
-	ctx   context.Context
-	conn  *mux.Conn
-	guard *guard
-	auth  *accounts.Auth
+	h      *Handler
+	ctx    context.Context
+	conn   *mux.Conn
+	guard  *guard
+	auth   *accounts.Auth
+	client backend.Client
 
 	login    *accounts.Login // nil: nobody
 	upstream gosmtp.Session  // the backend's, opened at the first MAIL; nil: none
@@ -33,12 +35,16 @@ type session struct {
 }
 
 func (h *Handler) newSession(ctx context.Context, c *mux.Conn, g *guard) *session {
-	return &session{h: h, ctx: ctx, conn: c, guard: g, auth: h.Accounts.NewAuth(accounts.Peer{
-		Remote: c.Remote.Addr(),
-		Key:    c.Key,
-		Scope:  authkeys.ScopeSMTP,
-		TLS:    c.TLS(),
-	})}
+	s := &session{h: h, ctx: ctx, conn: c, guard: g}
+	s.client = backend.Client{ID: c.ID, Remote: c.Remote, Local: c.Local, ServerName: c.ServerName, TLS: c.TLS()}
+	s.auth = h.Accounts.NewAuth(accounts.Peer{
+		Remote:    c.Remote.Addr(),
+		Key:       c.Key,
+		Scope:     authkeys.ScopeSMTP,
+		TLS:       s.client.TLS,
+		Passwords: h.Backend.Passwords(backend.SMTP, &s.client),
+	})
+	return s
 }
 
 func (s *session) log() *zerolog.Logger {
@@ -257,7 +263,7 @@ func (s *session) Data(io.Reader) error {
 
 func (s *session) openUpstream() (err error) {
 	if s.upstream == nil {
-		s.upstream, err = s.h.Backend.OpenSubmission(s.ctx, s.login)
+		s.upstream, err = s.h.Backend.OpenSubmission(s.ctx, s.login, &s.client)
 	}
 	return err
 }
