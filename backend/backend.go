@@ -85,3 +85,12 @@ type IMAPSession interface {
 	Serve(ctx context.Context, client net.Conn) error
 	Close() error
 }
+
+// IMAPStarter is an IMAPSession that can go on without a goroutine of its own:
+// one behind which a server does the work. Start is called in place of Serve.
+type IMAPStarter interface {
+	IMAPSession
+	// Start does what Serve does, and returns at once. done is called once, with
+	// what Serve would return, when nothing uses client any more.
+	Start(ctx context.Context, client net.Conn, done func(error))
+}

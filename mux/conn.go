@@ -83,6 +83,15 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// CloseWrite ends the direction to the client: with close_notify, or FIN in
+// cleartext.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
 // TLS returns the state of the TLS connection; nil before StartTLS.
 func (c *Conn) TLS() *tls.ConnectionState {
 	tc, ok := c.Conn.(*tls.Conn)

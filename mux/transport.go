@@ -343,6 +343,18 @@ func (t *transport) takes(m int64, queued *int64) bool {
 	return !t.conn.limits.stalled(before + m - now)
 }
 
+// CloseWrite sends what is held and then FIN.
+func (t *transport) CloseWrite() error {
+	half, ok := t.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	return half.CloseWrite()
+}
+
 // Close sends what is held and closes the connection.
 func (t *transport) Close() error {
 	if t.holding.Load() {
