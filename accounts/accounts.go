@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"posthorn/authkeys"
 	"posthorn/store"
 )
@@ -35,8 +37,8 @@ type Account struct {
 	Addresses []string  `json:"addresses"` // normalized; the first is the primary one
 	Disabled  bool      `json:"disabled"`
 	Created   time.Time `json:"created"`
-	Backend   string    `json:"backend,omitempty"` // empty: the default
-	Password  bool      `json:"has_password"`
+	Backend   string    `json:"backend,omitempty"` // name; empty: its domain's, or the default
+	Password  bool      `json:"has_password"`      // here; that a backend may keep one does not count
 }
 
 // Has reports whether address, in any spelling, is one of the account's.
@@ -66,6 +68,8 @@ type Options struct {
 	Throttle Throttle
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
+	// Log hears of accounts that their first login creates.
+	Log zerolog.Logger
 }
 
 // Store keeps the accounts. Its methods may be called concurrently.
@@ -74,6 +78,7 @@ type Store struct {
 	keys    *authkeys.Store
 	domains []string
 	now     func() time.Time
+	log     zerolog.Logger
 	decoys  decoys
 	limiter *limiter
 	metrics metrics
@@ -81,7 +86,7 @@ type Store struct {
 
 // New returns the accounts kept in kv; keys is the map over the same KV.
 func New(ctx context.Context, kv store.KV, keys *authkeys.Store, o Options) (*Store, error) {
-	s := &Store{kv: kv, keys: keys, now: o.Now}
+	s := &Store{kv: kv, keys: keys, now: o.Now, log: o.Log}
 	if s.now == nil {
 		s.now = time.Now
 	}

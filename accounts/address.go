@@ -58,6 +58,9 @@ func parseAddress(s string) (string, error) {
 	return local + "@" + domain, nil
 }
 
+// domainOf returns the domain of a normalized address.
+func domainOf(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }
+
 func parseLocal(s string) (string, error) {
 	if strings.HasPrefix(s, `"`) {
 		return "", errors.New("quoted strings are not accepted")

@@ -53,23 +53,35 @@ func (a *Auth) password(ctx context.Context, c claim, password string) (*Login, 
 	if c.user == "" || password == "" || strings.ContainsRune(c.user+password, 0) {
 		return nil, refuse(Malformed, "empty or with a NUL")
 	}
-	return a.evaluate(ctx, c, func(v verifier) error {
-		if !v.matches(password) {
-			return errProof
+	return a.admit(ctx, c, func(t *attempt) (*Login, error) {
+		if a.keeps(c, &t.candidate) {
+			return a.ask(ctx, t, password)
 		}
-		return nil
+		return a.local(ctx, t, func(v verifier) error {
+			if !v.matches(password) {
+				return errProof
+			}
+			return nil
+		})
 	})
 }
 
 // errProof is what a proof returns when it is sound and the password is wrong.
 var errProof = errors.New("wrong password")
 
-// evaluate is the one place where passwords are tried: proof says whether the
-// peer knows the one that a verifier was made from. Everything that can refuse
-// the login happens after proof has done its work, so that neither time nor
-// count tells the reasons apart. Every refusal counts as a failure, also that
-// of a right password, which would otherwise be found out by not being counted.
-func (a *Auth) evaluate(ctx context.Context, c claim, proof func(verifier) error) (*Login, error) {
+// attempt is a password that is being tried.
+type attempt struct {
+	claim
+	candidate
+	keyed   *Login // who the peer's key is; nil: nobody
+	blocked bool   // it is refused whatever it turns out to be
+	asked   bool   // the mail system behind the gateway has heard of it
+}
+
+// admit is the one way to try a password: when the peer may, and counted. Every
+// refusal that try comes to counts as a failure, also that of a right password,
+// which would otherwise be found out by not being counted.
+func (a *Auth) admit(ctx context.Context, c claim, try func(*attempt) (*Login, error)) (*Login, error) {
 	s := a.store
 	if a.peer.TLS == nil {
 		return nil, refuse(BadMechanism, "no TLS")
@@ -86,23 +98,61 @@ func (a *Auth) evaluate(ctx context.Context, c claim, proof func(verifier) error
 	if err != nil {
 		return nil, err
 	}
-	failed := true // so it is if proof panics
-	defer func() { permit.settle(failed) }()
-	cand, err := s.candidate(ctx, c.user)
-	if err != nil {
-		failed = false
+	end := failed // so it is if try panics
+	defer func() { permit.settle(end) }()
+	t := &attempt{claim: c, keyed: keyed, blocked: permit.blocked}
+	if t.candidate, err = s.candidate(ctx, c.user); err != nil {
+		end = passed
 		return nil, err
 	}
-	err = cand.judge(c, keyed, proof(cand.verifier))
-	if permit.blocked {
-		err = refuse(Throttled, "")
-	}
-	failed = err != nil
+	l, err := try(t)
+	end = t.outcome(ctx, err)
 	s.metrics.count(err)
-	if err != nil {
+	return l, err
+}
+
+// outcome is what an attempt that ended with err counts as.
+func (t *attempt) outcome(ctx context.Context, err error) outcome {
+	switch {
+	case isRefusal(err):
+		return failed
+	case err == nil || !t.asked || errors.Is(err, ErrNotAsked):
+		return passed
+	case ctx.Err() != nil:
+		// Mail systems answer wrong passwords late and right ones at once. Who
+		// hangs up in between has guessed.
+		return failed
+	}
+	return unanswered
+}
+
+// evaluate tries a password that is kept here: proof says whether the peer
+// knows the one that a verifier was made from.
+func (a *Auth) evaluate(ctx context.Context, c claim, proof func(verifier) error) (*Login, error) {
+	return a.admit(ctx, c, func(t *attempt) (*Login, error) { return a.local(ctx, t, proof) })
+}
+
+func (a *Auth) local(ctx context.Context, t *attempt, proof func(verifier) error) (*Login, error) {
+	if err := a.check(ctx, t, proof); err != nil {
 		return nil, err
 	}
-	return cand.login(c, a.peer), nil
+	return t.login(t.claim, a.peer), nil
+}
+
+// check judges an attempt by proof. Everything that can refuse the login
+// happens after proof has done its work, so that neither time nor count tells
+// the reasons apart.
+func (a *Auth) check(ctx context.Context, t *attempt, proof func(verifier) error) error {
+	free, err := a.store.limiter.compute(ctx)
+	if err != nil {
+		return err
+	}
+	defer free()
+	err = t.judge(t.claim, t.keyed, proof(t.verifier))
+	if t.blocked {
+		return refuse(Throttled, "")
+	}
+	return err
 }
 
 // subject is whom a password attempt is counted against. A peer whose key
@@ -152,6 +202,14 @@ func foldUser(user string) string {
 		return n
 	}
 	return user
+}
+
+// id is the account's, or empty.
+func (cand *candidate) id() string {
+	if cand.account == nil {
+		return ""
+	}
+	return cand.account.ID
 }
 
 // judge returns the refusal of c, or nil; proof is what the exchange itself

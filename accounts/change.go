@@ -8,28 +8,35 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"posthorn/authkeys"
 	"posthorn/store"
 )
 
-// Add creates an account. password may be empty: then only keys log in.
-// Besides ErrTaken it returns ErrAddress, ErrDomain and ErrPassword.
+// NewAccount is an account to be created.
+type NewAccount struct {
+	Address  string
+	Password string // empty: only keys log in, unless Backend keeps passwords
+	Backend  string // see Account.Backend
+}
+
+// Add creates an account with the default backend; see Create.
 func (s *Store) Add(ctx context.Context, address, password string) (*Account, error) {
-	address, err := s.parseOwn(address)
+	return s.Create(ctx, NewAccount{Address: address, Password: password})
+}
+
+// Create creates an account. Besides ErrTaken it returns ErrAddress, ErrDomain
+// and ErrPassword.
+func (s *Store) Create(ctx context.Context, n NewAccount) (*Account, error) {
+	address, err := s.parseOwn(n.Address)
 	if err != nil {
 		return nil, err
 	}
-	a := &Account{
-		ID:        newID(),
-		Addresses: []string{address},
-		Created:   s.now().UTC().Truncate(time.Second),
-		Password:  password != "",
-	}
+	a := s.newAccount(address)
+	a.Password, a.Backend = n.Password != "", n.Backend
 	var v verifier
 	if a.Password {
-		if v, err = newVerifier(password); err != nil {
+		if v, err = newVerifier(n.Password); err != nil {
 			return nil, err
 		}
 	}
@@ -73,6 +80,15 @@ func (s *Store) SetPassword(ctx context.Context, id, password string) error {
 func (s *Store) SetDisabled(ctx context.Context, id string, disabled bool) error {
 	return s.change(ctx, id, func(_ store.Tx, a *Account) error {
 		a.Disabled = disabled
+		return nil
+	})
+}
+
+// SetBackend moves an account to another backend; empty: the default. Mail and
+// passwords stay where they are.
+func (s *Store) SetBackend(ctx context.Context, id, backend string) error {
+	return s.change(ctx, id, func(_ store.Tx, a *Account) error {
+		a.Backend = backend
 		return nil
 	})
 }
@@ -154,9 +170,8 @@ func (s *Store) parseOwn(address string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	domain := n[strings.LastIndexByte(n, '@')+1:]
-	if s.domains != nil && !slices.Contains(s.domains, domain) {
-		return "", fmt.Errorf("%w: %s (configured: %s)", ErrDomain, domain, strings.Join(s.domains, ", "))
+	if !s.serves(n) {
+		return "", fmt.Errorf("%w: %s (configured: %s)", ErrDomain, domainOf(n), strings.Join(s.domains, ", "))
 	}
 	return n, nil
 }

@@ -20,7 +20,8 @@ const (
 const maxResponse = 4096
 
 // Mechanisms returns the SASL mechanisms to advertise, strongest first;
-// EXTERNAL is among them only when Key would succeed.
+// EXTERNAL is among them only when Key would succeed, SCRAM only when all
+// passwords are kept here.
 func (a *Auth) Mechanisms(ctx context.Context) []string {
 	if a.peer.TLS == nil {
 		return nil
@@ -29,10 +30,13 @@ func (a *Auth) Mechanisms(ctx context.Context) []string {
 	if _, err := a.store.byKey(ctx, a.peer); err == nil {
 		names = append(names, mechExternal)
 	}
-	if len(bindings(a.peer.TLS)) > 0 {
-		names = append(names, mechScramPlus)
+	if a.peer.Passwords == nil {
+		if len(bindings(a.peer.TLS)) > 0 {
+			names = append(names, mechScramPlus)
+		}
+		names = append(names, mechScram)
 	}
-	return append(names, mechScram, mechPlain, mechLogin)
+	return append(names, mechPlain, mechLogin)
 }
 
 // Start begins a SASL exchange, which ctx bounds. A mechanism that is not
@@ -54,6 +58,9 @@ func (a *Auth) Start(ctx context.Context, mechanism string) (*Exchange, error) {
 		}
 		x.step = (&external{auth: a}).step
 	case mechScramPlus, mechScram:
+		if a.peer.Passwords != nil {
+			return nil, refuse(BadMechanism, "the mail system keeps passwords")
+		}
 		b := bindings(a.peer.TLS)
 		if name == mechScramPlus && len(b) == 0 {
 			return nil, refuse(BadMechanism, "no channel binding on this connection")

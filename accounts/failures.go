@@ -10,6 +10,7 @@ import (
 type failures struct {
 	pending int           // passwords being evaluated
 	recent  []time.Time   // when those within the window failed, oldest first; fewer than PerSource, unless that was lowered
+	open    []time.Time   // when those within the window ended unanswered, likewise
 	strikes int           // blocks so far
 	until   time.Time     // when the last block ends
 	settled chan struct{} // closed when pending falls; nil: nobody waits
@@ -17,11 +18,13 @@ type failures struct {
 
 // prune forgets what is over.
 func (f *failures) prune(t Throttle, now time.Time) {
-	n := 0
-	for n < len(f.recent) && now.Sub(f.recent[n]) >= t.Window {
-		n++
+	for _, times := range []*[]time.Time{&f.recent, &f.open} {
+		n := 0
+		for n < len(*times) && now.Sub((*times)[n]) >= t.Window {
+			n++
+		}
+		*times = (*times)[:copy(*times, (*times)[n:])]
 	}
-	f.recent = f.recent[:copy(f.recent, f.recent[n:])]
 	if now.Sub(f.until) >= maxBlock*t.Block {
 		f.strikes, f.until = 0, time.Time{}
 	}
@@ -44,7 +47,9 @@ func (f *failures) delay(t Throttle, now time.Time) time.Duration {
 }
 
 // reserve counts an attempt as pending. When it may not, either the subject is
-// blocked and settled is nil, or it has to try again once settled is closed.
+// blocked and settled is nil, or it has to try again once settled is closed or
+// the source has eased. An attempt that nobody answered is no failure, and leads
+// to no block; but it may have been a guess, so it takes the place of one.
 func (f *failures) reserve(t Throttle, now time.Time) (ok bool, settled <-chan struct{}) {
 	f.prune(t, now)
 	if len(f.recent) >= t.PerSource { // the limit was lowered meanwhile
@@ -53,7 +58,7 @@ func (f *failures) reserve(t Throttle, now time.Time) (ok bool, settled <-chan s
 	switch {
 	case f.blocked(now):
 		return false, nil
-	case len(f.recent)+f.pending < t.PerSource:
+	case len(f.recent)+len(f.open)+f.pending < t.PerSource:
 		f.pending++
 		return true, nil
 	}
@@ -63,20 +68,36 @@ func (f *failures) reserve(t Throttle, now time.Time) (ok bool, settled <-chan s
 	return false, f.settled
 }
 
+// eased is after what time an unanswered attempt is forgotten; zero: there is
+// none.
+func (f *failures) eased(t Throttle, now time.Time) time.Duration {
+	if len(f.open) == 0 {
+		return 0
+	}
+	return max(1, t.Window-now.Sub(f.open[0]))
+}
+
 // settle ends a pending attempt. A subject that reaches its limit is blocked.
-func (f *failures) settle(t Throttle, now time.Time, failed bool) {
+func (f *failures) settle(t Throttle, now time.Time, o outcome) {
 	f.prune(t, now)
 	f.pending--
+	f.wake()
+	switch o {
+	case unanswered:
+		f.open = append(f.open, now)
+	case failed:
+		f.recent = append(f.recent, now)
+		if len(f.recent) >= t.PerSource {
+			f.block(t, now)
+		}
+	}
+}
+
+// wake has those try again that wait for a reservation.
+func (f *failures) wake() {
 	if f.settled != nil {
 		close(f.settled)
 		f.settled = nil
-	}
-	if !failed {
-		return
-	}
-	f.recent = append(f.recent, now)
-	if len(f.recent) >= t.PerSource {
-		f.block(t, now)
 	}
 }
 
@@ -89,11 +110,8 @@ func (f *failures) block(t Throttle, now time.Time) {
 
 // forgive wipes the record, but for what is going on.
 func (f *failures) forgive() {
-	f.recent, f.strikes, f.until = nil, 0, time.Time{}
-	if f.settled != nil {
-		close(f.settled)
-		f.settled = nil
-	}
+	f.recent, f.open, f.strikes, f.until = nil, nil, 0, time.Time{}
+	f.wake()
 }
 
 func (f *failures) weight(t Throttle, now time.Time) weight {
@@ -101,7 +119,7 @@ func (f *failures) weight(t Throttle, now time.Time) weight {
 	switch {
 	case f.strikes > 0:
 		return heavy
-	case len(f.recent) > 0:
+	case len(f.recent)+len(f.open) > 0:
 		return light
 	}
 	return empty

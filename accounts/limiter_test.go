@@ -19,7 +19,11 @@ func (l *limiter) attempt(t testing.TB, from netip.Addr, user string, right bool
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.settle(!right)
+	end := failed
+	if right {
+		end = passed
+	}
+	p.settle(end)
 	return p.blocked
 }
 

@@ -19,25 +19,9 @@ type Peer struct {
 	Scope  authkeys.Scope       // the one protocol that it wants to log in to
 	TLS    *tls.ConnectionState // for channel binding (RFC 9266); nil: all logins are refused
 	// Passwords checks those that the mail system behind the gateway keeps;
-	// nil: all are kept here.
+	// nil: all are kept here. With it SCRAM is not offered: it wants a verifier.
 	Passwords Passwords
 }
-
-// Passwords checks passwords of accounts that are kept by the mail system
-// behind the gateway.
-type Passwords interface {
-	// Keeps reports whether the password for an address (normalized) is kept
-	// there; a is the account that has it, nil when none has (yet).
-	Keeps(address string, a *Account) bool
-	// Login logs in there, once: a first login may create the user. It returns
-	// the conversation that it has opened. The error wraps ErrWrongPassword
-	// when the credentials were refused; any other says nothing about them.
-	Login(ctx context.Context, address string, a *Account, password string) (io.Closer, error)
-}
-
-// ErrWrongPassword is what Passwords.Login returns when the credentials were
-// refused.
-var ErrWrongPassword = errors.New("wrong user name or password")
 
 // Login is a peer that turned out to be somebody.
 type Login struct {

@@ -1,6 +1,10 @@
 package accounts
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 type metrics struct {
 	checks  *prometheus.CounterVec
@@ -12,7 +16,7 @@ func newMetrics(l *limiter) metrics {
 	return metrics{
 		checks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "posthorn_password_checks_total",
-			Help: "Passwords checked, by outcome: ok, or the reason of the refusal.",
+			Help: "Passwords checked, by outcome: ok, the reason of the refusal, or no answer.",
 		}, []string{"result"}),
 		tracked: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "posthorn_throttle_sources",
@@ -25,11 +29,13 @@ func newMetrics(l *limiter) metrics {
 	}
 }
 
-// count notes the outcome of a password check: nil or a *RefusedError.
+// count notes the outcome of a password check.
 func (m *metrics) count(outcome error) {
 	result := "ok"
-	if refused, ok := outcome.(*RefusedError); ok {
+	if refused := (*RefusedError)(nil); errors.As(outcome, &refused) {
 		result = string(refused.Reason)
+	} else if outcome != nil {
+		result = "no answer"
 	}
 	m.checks.WithLabelValues(result).Inc()
 }

@@ -46,7 +46,7 @@ func (t Throttle) withDefaults() Throttle {
 // attempts made in turn.
 type limiter struct {
 	now  func() time.Time
-	cpu  chan struct{} // holds one element for each password being evaluated
+	cpu  chan struct{} // holds one element for each verifier being worked on
 	seed maphash.Seed  // keeps strangers from choosing which names collide
 
 	mu       sync.Mutex // guards throttle, and the tables and all in them
@@ -125,13 +125,16 @@ func (l *limiter) begin(ctx context.Context, s subject, user string) (*permit, e
 		l.mu.Unlock()
 		return nil, fmt.Errorf("wait to check a password: %w", err)
 	}
+	return p, nil
+}
+
+// compute waits for a turn to work on a verifier; free gives it back. The error
+// is that of ctx.
+func (l *limiter) compute(ctx context.Context) (free func(), err error) {
 	select {
 	case l.cpu <- struct{}{}:
-		return p, nil
+		return func() { <-l.cpu }, nil
 	case <-ctx.Done():
-		l.mu.Lock()
-		l.end(p, false)
-		l.mu.Unlock()
 		return nil, fmt.Errorf("wait to check a password: %w", ctx.Err())
 	}
 }
@@ -161,33 +164,52 @@ func (l *limiter) reserve(ctx context.Context, p *permit) error {
 		f := &p.source.value
 		ok, settled := f.reserve(l.throttle, l.now())
 		p.blocked = !ok && settled == nil
+		eased := f.eased(l.throttle, l.now())
 		l.mu.Unlock()
 		if settled == nil {
 			return nil
 		}
-		select {
-		case <-settled:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := await(ctx, settled, eased); err != nil {
+			return err
 		}
 	}
 }
 
-// settle ends p: its attempt failed, or it succeeded or was not made.
-func (p *permit) settle(failed bool) {
-	l := p.limiter
-	<-l.cpu
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.end(p, failed)
+// await waits until done is closed, for d if that is not zero, or until ctx
+// ends.
+func await(ctx context.Context, done <-chan struct{}, d time.Duration) error {
+	var elapsed <-chan time.Time // nil: never
+	if d > 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		elapsed = t.C
+	}
+	select {
+	case <-done:
+	case <-elapsed:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
-// end takes p's reservation back and counts its failure.
-func (l *limiter) end(p *permit, failed bool) {
+// outcome is what became of an attempt.
+type outcome int
+
+const (
+	passed     outcome = iota // it succeeded, or was not made
+	failed                    // it was refused
+	unanswered                // nobody knows
+)
+
+// settle ends p: it takes the reservation back and counts the outcome.
+func (p *permit) settle(o outcome) {
+	l := p.limiter
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if !p.blocked {
 		now := l.now()
-		p.source.value.settle(l.throttle, now, failed)
-		if failed && p.user != nil {
+		p.source.value.settle(l.throttle, now, o)
+		if o == failed && p.user != nil {
 			p.user.value.add(now)
 		}
 	}
