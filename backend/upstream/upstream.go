@@ -4,13 +4,16 @@
 package upstream
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
-	"net/netip"
+	"strings"
+	"sync"
 	"time"
+	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -19,6 +22,11 @@ import (
 // ErrUnavailable says that no address of a server can be used now. What wraps
 // it says what was wrong with each.
 var ErrUnavailable = errors.New("no server available")
+
+// ErrBusy is wrapped by the error of a Config.Open whose server is well, but
+// takes no more connections now: another address is tried, and this one stays
+// up.
+var ErrBusy = errors.New("server is busy")
 
 // Security is how connections to a server are secured.
 type Security uint8
@@ -39,8 +47,13 @@ type Config struct {
 
 	// Open brings a new connection to where a login can follow: it reads the
 	// greeting and does STARTTLS. It is called for health checks as well. Its
-	// error says that the address is not well, and another one is tried.
+	// error says that the address is not well (but see ErrBusy), and another
+	// one is tried. It has until ctx ends, and so have reads and writes of c.
+	// Nil: an address that accepts connections is well.
 	Open func(ctx context.Context, c *Conn) error
+	// Quit says goodbye on the connection of a health check, so that the
+	// server's log shows no fault. It need not close it. Nil: nothing is said.
+	Quit func(c *Conn)
 
 	Timeout       time.Duration // of connect, TLS and Open, for one address; default 10 s
 	CheckInterval time.Duration // between health checks; default 10 s
@@ -51,42 +64,43 @@ type Config struct {
 }
 
 // Pool is a server's addresses. Its methods may be called concurrently.
-type Pool struct{ config Config }
+type Pool struct {
+	config    Config
+	metrics   *metrics
+	dialer    net.Dialer
+	addresses []*address // in the order of Config.Addresses
 
-// New returns the pool for a server. It opens no connection.
-func New(c Config) (*Pool, error) { panic("unbuilt") }
-
-// Run checks the addresses' health until ctx ends.
-func (p *Pool) Run(ctx context.Context) error { panic("unbuilt") }
-
-// Header is what a PROXY protocol header tells of a client. The zero value is
-// the header of the gateway's own connections (LOCAL).
-type Header struct {
-	Remote, Local netip.AddrPort
-	ServerName    string
-	TLS           *tls.ConnectionState
-	// CommonName is the subject CN of a verified client certificate: for
-	// servers that take the user name from there.
-	CommonName string
+	mu    sync.Mutex // guards the states of the addresses, and turns
+	turns uint64     // how often an address was chosen
 }
 
-// Dial opens a connection to the address that has the fewest, of those that are
-// well, and to the next one when that fails: nothing has been said on it yet
-// that may not be said twice. Its error wraps ErrUnavailable, or is ctx's.
-func (p *Pool) Dial(ctx context.Context, h Header) (*Conn, error) { panic("unbuilt") }
-
-// Conn is an open connection. Its Close gives its place back.
-type Conn struct {
-	net.Conn               // *net.TCPConn, *net.UnixConn or *tls.Conn
-	R        *bufio.Reader // reads Conn; what it holds comes before what Conn yields
+// New returns the pool for a server. It opens no connection. Every address is
+// held to be up until one shows that it is not.
+func New(c Config) (*Pool, error) {
+	if len(c.Addresses) == 0 {
+		return nil, errors.New("upstream: no addresses")
+	}
+	c.Timeout = cmp.Or(c.Timeout, 10*time.Second)
+	c.CheckInterval = cmp.Or(c.CheckInterval, 10*time.Second)
+	c.SlowStart = cmp.Or(c.SlowStart, 30*time.Second)
+	c.DeadPeer = cmp.Or(c.DeadPeer, 3*time.Minute)
+	c.Log = c.Log.With().Str("backend", c.Backend).Str("service", c.Service).Logger()
+	p := &Pool{config: c, dialer: dialer(c.DeadPeer)}
+	seen := make(map[string]bool)
+	for _, name := range c.Addresses {
+		if seen[name] {
+			return nil, fmt.Errorf("upstream: address %q is listed twice", name)
+		}
+		seen[name] = true
+		a, err := p.newAddress(name)
+		if err != nil {
+			return nil, fmt.Errorf("upstream: address %q: %w", name, err)
+		}
+		p.addresses = append(p.addresses, a)
+	}
+	p.metrics = newMetrics(p)
+	return p, nil
 }
-
-// StartTLS makes the TLS handshake. What R holds was sent in cleartext: that is
-// an error.
-func (c *Conn) StartTLS(ctx context.Context) error { panic("unbuilt") }
-
-// Address is the one of Config.Addresses that c is to.
-func (c *Conn) Address() string { panic("unbuilt") }
 
 // Status is the state of one address.
 type Status struct {
@@ -96,18 +110,48 @@ type Status struct {
 	Up      bool      `json:"up"`
 	Since   time.Time `json:"since"`           // when Up became what it is
 	Error   string    `json:"error,omitempty"` // the last one, while not up
-	Conns   int       `json:"connections"`
+	Conns   int       `json:"connections"`     // of clients, those being opened too
 }
 
 // Status returns the state of each address, in the order of Config.Addresses.
-func (p *Pool) Status() []Status { panic("unbuilt") }
+func (p *Pool) Status() []Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make([]Status, len(p.addresses))
+	for i, a := range p.addresses {
+		all[i] = Status{
+			Backend: p.config.Backend, Service: p.config.Service, Address: a.name,
+			Up: a.failure == nil, Since: a.since, Conns: a.conns,
+		}
+		if a.failure != nil {
+			all[i].Error = legible(a.failure)
+		}
+	}
+	return all
+}
+
+// legible is an error's text for logs and Status: servers have their say in it.
+func legible(err error) string {
+	const most = 300
+	text := []rune(strings.ToValidUTF8(err.Error(), "?"))
+	if len(text) > most {
+		text = append(text[:most], '…')
+	}
+	for i, r := range text {
+		if !unicode.IsPrint(r) {
+			text[i] = '?'
+		}
+	}
+	return string(text)
+}
 
 // Collectors returns the pool's metrics.
-func (p *Pool) Collectors() []prometheus.Collector { panic("unbuilt") }
+func (p *Pool) Collectors() []prometheus.Collector { return p.metrics.collectors() }
 
-// TrustConfig returns a TLS template that believes the CAs in a PEM file, or a
-// certificate with one of the pinned public keys ("SHA256:…") whatever else
-// is in it; with neither, the system's CAs.
-func TrustConfig(caFile string, pins []string, serverName string) (*tls.Config, error) {
-	panic("unbuilt")
+// header is what a connection begins with: nothing without ProxyProtocol.
+func (p *Pool) header(h Header) ([]byte, error) {
+	if !p.config.ProxyProtocol {
+		return nil, nil
+	}
+	return h.marshal()
 }
