@@ -23,6 +23,9 @@ type Conn struct {
 	net.Conn               // *net.TCPConn, *net.UnixConn or *tls.Conn
 	R        *bufio.Reader // reads Conn; what it holds comes before what Conn yields; nil after Detach
 
+	// Offers is what Open has learnt that the server can do, for who logs in.
+	Offers string
+
 	pool    *Pool
 	address *address
 	raw     net.Conn  // below TLS
@@ -67,8 +70,17 @@ func (c *Conn) Detach() []byte {
 	return head
 }
 
-// Bare is c.Conn: what Detach leaves to read from, and to close by half.
+// Bare is c.Conn, for who has c as a net.Conn only.
 func (c *Conn) Bare() net.Conn { return c.Conn }
+
+// CloseWrite sends the end of what is written: FIN, with TLS close_notify.
+func (c *Conn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
+}
 
 // ReadLine returns the next line without its CRLF, which is at most limit
 // octets long. The error wraps ErrBadLine when it is none such, and is io.EOF
