@@ -29,11 +29,13 @@ type Embedded struct {
 
 // OpenIMAP implements Backend.
 func (e *Embedded) OpenIMAP(_ context.Context, l *accounts.Login, _ *Client) (IMAPSession, error) {
+	closeOpened(l)
 	return &embeddedIMAP{mail: e.Mail, user: l.Account.ID}, nil
 }
 
 // OpenSubmission implements Backend.
-func (e *Embedded) OpenSubmission(ctx context.Context, _ *accounts.Login, _ *Client) (smtp.Session, error) {
+func (e *Embedded) OpenSubmission(ctx context.Context, l *accounts.Login, _ *Client) (smtp.Session, error) {
+	closeOpened(l)
 	return &embeddedSubmission{ctx: ctx, backend: e}, nil
 }
 

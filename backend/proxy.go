@@ -2,12 +2,22 @@ package backend
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
+	"posthorn/accounts"
 	"posthorn/backend/upstream"
 )
+
+// ErrRefused says that a server does not let the gateway log in on behalf of
+// its users: a mistake in the configuration of one of the two.
+var ErrRefused = errors.New("the server refuses the gateway's own login")
 
 // ProxyConfig is a mail system behind the gateway: an IMAP server, a submission
 // server, or both.
@@ -16,7 +26,8 @@ type ProxyConfig struct {
 	// KeepsPasswords says that the mail system checks passwords; else they are
 	// checked here, and the logins of Server are used for them too.
 	KeepsPasswords bool
-	// LocalPart says that users are known by the part before the @ there.
+	// LocalPart says that users are known by the part before the @ there: then
+	// addresses of several domains can be one user.
 	LocalPart        bool
 	IMAP, Submission *Server // nil: it has none
 	// AnySender leaves it to the submission server which sender addresses an
@@ -31,7 +42,7 @@ type Server struct {
 	// Method logs in without the user's password; empty: only passwords do.
 	Method Method
 	// User and Password are the master user's; Separator stands between user
-	// and master user with MasterSeparator (Dovecot's default is "*").
+	// and master user with MasterSeparator; default: Dovecot's, "*".
 	User, Password, Separator string
 	// Inform says that the client's address is passed on in the protocol: ID
 	// with x-originating-ip, or XCLIENT. (For a PROXY header see Upstream.)
@@ -50,17 +61,156 @@ const (
 )
 
 // Proxy is the Backend for one mail system behind the gateway.
-type Proxy struct{ config ProxyConfig }
+type Proxy struct {
+	config     ProxyConfig
+	imap       *imapServer       // nil: there is none
+	submission *submissionServer // nil: there is none
+}
 
 // NewProxy returns the Backend for a mail system. It opens no connection.
-func NewProxy(c ProxyConfig) (*Proxy, error) { panic("unbuilt") }
+func NewProxy(c ProxyConfig) (*Proxy, error) {
+	p := &Proxy{config: c}
+	var err error
+	if c.IMAP != nil {
+		if p.imap, err = newIMAPServer(c); err != nil {
+			return nil, fmt.Errorf("backend %s: IMAP: %w", c.Name, err)
+		}
+	}
+	if c.Submission != nil {
+		if p.submission, err = newSubmissionServer(c); err != nil {
+			return nil, fmt.Errorf("backend %s: submission: %w", c.Name, err)
+		}
+	}
+	return p, nil
+}
+
+// check reports what is missing for s's method, which must be one of those
+// that are known.
+func (s *Server) check(known ...Method) error {
+	for _, m := range known {
+		if s.Method != m {
+			continue
+		}
+		if (m == Master || m == MasterSeparator) && (s.User == "" || s.Password == "" || strings.ContainsRune(s.User+s.Password, 0)) {
+			return fmt.Errorf("method %s needs the master user's name and password", m)
+		}
+		if m == ProxyCN && !s.Upstream.ProxyProtocol {
+			return fmt.Errorf("method %s needs the PROXY protocol", m)
+		}
+		return nil
+	}
+	return fmt.Errorf("unknown method %q", s.Method)
+}
 
 // Run checks the servers' health, and closes what has been idle too long, until
 // ctx ends.
-func (p *Proxy) Run(ctx context.Context) error { panic("unbuilt") }
+func (p *Proxy) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if p.imap != nil {
+		g.Go(func() error { return p.imap.pool.Run(ctx) })
+	}
+	if p.submission != nil {
+		g.Go(func() error { return p.submission.run(ctx) })
+	}
+	return g.Wait()
+}
 
 // Status returns the state of every address.
-func (p *Proxy) Status() []upstream.Status { panic("unbuilt") }
+func (p *Proxy) Status() []upstream.Status {
+	var all []upstream.Status
+	if p.imap != nil {
+		all = append(all, p.imap.pool.Status()...)
+	}
+	if p.submission != nil {
+		all = append(all, p.submission.status()...)
+	}
+	return all
+}
 
 // Collectors returns the metrics.
-func (p *Proxy) Collectors() []prometheus.Collector { panic("unbuilt") }
+func (p *Proxy) Collectors() []prometheus.Collector {
+	var all []prometheus.Collector
+	if p.imap != nil {
+		all = append(all, p.imap.collectors()...)
+	}
+	if p.submission != nil {
+		all = append(all, p.submission.collectors()...)
+	}
+	return all
+}
+
+// OpenIMAP implements Backend.
+func (p *Proxy) OpenIMAP(ctx context.Context, l *accounts.Login, c *Client) (IMAPSession, error) {
+	if opened, ok := l.Opened.(*imapSession); ok && opened.server == p.imap {
+		l.Opened = nil
+		return opened, nil
+	}
+	closeOpened(l)
+	if p.imap == nil {
+		return nil, p.lacks(IMAP)
+	}
+	session, err := p.imap.openAs(ctx, c, p.config.user(l.Account.Primary()))
+	if err != nil {
+		return nil, err
+	}
+	return session, nil
+}
+
+// closeOpened closes a conversation that cannot be used.
+func closeOpened(l *accounts.Login) {
+	if l.Opened != nil {
+		_ = l.Opened.Close()
+		l.Opened = nil
+	}
+}
+
+// lacks is the error for a service that the mail system does not have.
+func (p *Proxy) lacks(s Service) error {
+	return fmt.Errorf("backend %s has no %s server", p.config.Name, s)
+}
+
+// user is the name by which the mail system knows the user with an address.
+func (c *ProxyConfig) user(address string) string {
+	if at := strings.LastIndexByte(address, '@'); c.LocalPart && at >= 0 {
+		return address[:at]
+	}
+	return address
+}
+
+// Passwords implements Backend.
+func (p *Proxy) Passwords(s Service, c *Client) accounts.Passwords {
+	if !p.config.KeepsPasswords {
+		return nil
+	}
+	return &proxyPasswords{p, s, c}
+}
+
+// proxyPasswords logs in to one of p's servers with users' own passwords.
+type proxyPasswords struct {
+	*Proxy
+	service Service
+	client  *Client
+}
+
+// Keeps implements accounts.Passwords.
+func (p *proxyPasswords) Keeps(string, *accounts.Account) bool { return true }
+
+// Login implements accounts.Passwords. An account is known by its primary
+// address, whichever of its addresses it logs in with.
+func (p *proxyPasswords) Login(ctx context.Context, address string, a *accounts.Account, password string) (io.Closer, error) {
+	if a != nil {
+		address = a.Primary()
+	}
+	user := p.config.user(address)
+	switch {
+	case p.service == IMAP && p.imap != nil:
+		session, err := p.imap.openWith(ctx, p.client, user, password)
+		if err != nil {
+			return nil, err
+		}
+		return session, nil
+	case p.service == SMTP && p.submission != nil:
+		return p.submission.openWith(ctx, p.client, user, password)
+	}
+	return nil, fmt.Errorf("%w: %w", accounts.ErrNotAsked, p.lacks(p.service))
+}

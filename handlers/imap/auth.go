@@ -161,7 +161,7 @@ func (d *dialog) conclude(ctx context.Context, tag, mechanism string, l *account
 		if ctx.Err() == nil {
 			d.logError(err, "login cannot be decided")
 		}
-		return nil, d.say(tag + " NO " + unavailable)
+		return nil, d.say(tag + " NO " + answer(err))
 	}
 	session, err := d.open(ctx, l)
 	if err != nil {

@@ -41,12 +41,14 @@ func (d *dialog) capabilities(ctx context.Context) string {
 	return strings.Join(caps, " ")
 }
 
-// id answers ID (RFC 2971). What the client says of itself is chatter.
+// id answers ID (RFC 2971). What the client says of itself is chatter, which a
+// server behind may hear at login.
 func (d *dialog) id(tag string, p *parser) error {
 	fields, err := parseID(p)
 	if err != nil {
 		return err
 	}
+	d.client.Names = fields
 	if e := d.Log.Debug(); e != nil && len(fields) > 0 {
 		e.Uint64("id", d.conn.ID).Strs("client", fields).Msg("client names itself")
 	}

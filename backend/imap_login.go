@@ -1,0 +1,201 @@
+package backend
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"strings"
+
+	goimap "github.com/emersion/go-imap/v2"
+
+	"posthorn/accounts"
+)
+
+// imapCredentials are what a login is made with.
+type imapCredentials struct {
+	method   Method // empty: with the user's own password
+	identity string // authorization identity; empty: user
+	user     string
+	password string
+}
+
+// errIMAPNoWay says that the server and the configured login do not fit.
+var errIMAPNoWay = fmt.Errorf("%w: it does not offer a mechanism for this login", accounts.ErrNotAsked)
+
+// logIn logs in, once, and returns the capabilities from then on, and what the
+// server has said to the user since. id, if it is not empty, is what is said of
+// the client with ID first. Everything that need not wait for an answer leaves
+// in one write.
+func (d *imapDialog) logIn(cred imapCredentials, id []byte) (capabilities string, head []byte, err error) {
+	parts, err := cred.commands(parseIMAPOffer(d.conn.Offers))
+	if err != nil {
+		return "", nil, err
+	}
+	defer func() { // there are passwords in it
+		for _, p := range parts {
+			clear(p)
+		}
+	}()
+	d.sent = &cred
+	parts[0] = append(id, parts[0]...)
+	if _, err := d.conn.Write(parts[0]); err != nil {
+		return "", nil, err
+	}
+	r, capabilities, err := d.result(parts[1:])
+	switch {
+	case err != nil:
+		return "", nil, err
+	case r.status != "OK":
+		return "", nil, d.refusal(cred.method, r)
+	}
+	if list, ok := r.capabilities(); ok {
+		return list, nil, nil
+	}
+	if capabilities == "" {
+		capabilities, err = d.capabilities(func(r imapReply) { head = append(append(head, r.line...), "\r\n"...) })
+	}
+	return capabilities, head, err
+}
+
+// result sends what is left of a login, a part for each time the server asks,
+// and returns the answer, which can be a goodbye, and the capabilities if the
+// server has told them.
+func (d *imapDialog) result(parts [][]byte) (r imapReply, capabilities string, err error) {
+	for {
+		r, err = d.next()
+		switch {
+		case err != nil:
+			return r, "", err
+		case r.tag == tagLogin, r.tag == "*" && r.status == "BYE":
+			return r, capabilities, nil
+		case r.tag == tagID:
+			capabilities = "" // what was told before is of the time before the login
+		case r.tag == "+" && len(parts) > 0:
+			if _, err = d.conn.Write(parts[0]); err != nil {
+				return r, "", err
+			}
+			parts = parts[1:]
+		case r.tag != "*":
+			return r, "", d.complain(errIMAPUnexpected, r.line)
+		default:
+			if list, ok := r.capabilities(); ok {
+				capabilities = list
+			}
+		}
+	}
+}
+
+// refusal is the error for a login that the server has not taken. Only answers
+// that are about the user are passed on.
+func (d *imapDialog) refusal(m Method, r imapReply) error {
+	wrong := r.code == "" || r.codeIs("AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED")
+	switch {
+	case r.status == "BYE" && wrong:
+		return d.complain(errIMAPBye, r.line)
+	case r.status != "NO" && r.status != "BYE":
+		return d.complain(errIMAPUnexpected, r.line)
+	case m == "" && wrong:
+		return d.complain(accounts.ErrWrongPassword, r.line)
+	case m != "" && (wrong || r.codeIs("EXPIRED", "PRIVACYREQUIRED")):
+		return d.complain(fmt.Errorf("%s: %w", m, ErrRefused), r.line)
+	}
+	return &goimap.Error{
+		Type: goimap.StatusResponseTypeNo,
+		Code: goimap.ResponseCode(d.fit(r.code)),
+		Text: d.fit(r.text),
+	}
+}
+
+// repeatedIn reports whether the password is in a text, in any of the forms in
+// which it was sent.
+func (cred *imapCredentials) repeatedIn(text string) bool {
+	if cred.password == "" {
+		return false
+	}
+	quoted := string(appendQuoted(nil, cred.password))
+	return strings.Contains(text, cred.password) || strings.Contains(text, quoted[1:len(quoted)-1]) ||
+		strings.Contains(text, base64.StdEncoding.EncodeToString(cred.plain()))
+}
+
+// plain is the response of SASL PLAIN (RFC 4616).
+func (cred *imapCredentials) plain() []byte {
+	return []byte(cred.identity + "\x00" + cred.user + "\x00" + cred.password)
+}
+
+// commands returns what is to be sent: the command, and then a part for each
+// time the server asks for one.
+func (cred *imapCredentials) commands(offer imapOffer) ([][]byte, error) {
+	switch {
+	case cred.method == ProxyCN && offer.external:
+		return authenticate("EXTERNAL", nil, offer), nil
+	case cred.method == ProxyCN:
+		return nil, fmt.Errorf("%w: AUTH=EXTERNAL", errIMAPNoWay)
+	case offer.plain:
+		response := cred.plain()
+		defer clear(response)
+		return authenticate("PLAIN", response, offer), nil
+	case cred.identity != "":
+		return nil, fmt.Errorf("%w: AUTH=PLAIN", errIMAPNoWay)
+	case offer.noLogin:
+		return nil, fmt.Errorf("%w: AUTH=PLAIN or LOGIN", errIMAPNoWay)
+	}
+	return login(cred.user, cred.password, offer), nil
+}
+
+// authenticate is AUTHENTICATE with a response (RFC 9051 section 6.2.2), which
+// goes with it if the server takes that (RFC 4959).
+func authenticate(mechanism string, response []byte, offer imapOffer) [][]byte {
+	encoded := make([]byte, 0, base64.StdEncoding.EncodedLen(len(response))+2)
+	encoded = append(base64.StdEncoding.AppendEncode(encoded, response), "\r\n"...)
+	command := tagLogin + " AUTHENTICATE " + mechanism
+	switch {
+	case !offer.saslIR:
+		return [][]byte{[]byte(command + "\r\n"), encoded}
+	case len(response) == 0:
+		return [][]byte{[]byte(command + " =\r\n")}
+	}
+	defer clear(encoded)
+	return [][]byte{append([]byte(command+" "), encoded...)}
+}
+
+// login is LOGIN (RFC 9051 section 6.2.3).
+func login(user, password string, offer imapOffer) [][]byte {
+	parts := [][]byte{[]byte(tagLogin + " LOGIN")}
+	for _, s := range [...]string{user, password} {
+		last := len(parts) - 1
+		parts[last] = append(parts[last], ' ')
+		switch {
+		case quotable(s):
+			parts[last] = appendQuoted(parts[last], s)
+		case offer.literals:
+			parts[last] = append(parts[last], "{"+strconv.Itoa(len(s))+"+}\r\n"+s...)
+		default:
+			parts[last] = append(parts[last], "{"+strconv.Itoa(len(s))+"}\r\n"...)
+			parts = append(parts, []byte(s))
+		}
+	}
+	last := len(parts) - 1
+	parts[last] = append(parts[last], "\r\n"...)
+	return parts
+}
+
+// maxQuoted is for how long a string may be quoted: lines are bounded,
+// literals less so.
+const maxQuoted = 512
+
+// quotable reports whether s fits in a quoted string of IMAP4rev1.
+func quotable(s string) bool {
+	return len(s) <= maxQuoted && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
+// appendQuoted appends a quotable string.
+func appendQuoted(b []byte, s string) []byte {
+	b = append(b, '"')
+	for _, ch := range []byte(s) {
+		if ch == '"' || ch == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, ch)
+	}
+	return append(b, '"')
+}
