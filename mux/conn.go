@@ -210,6 +210,10 @@ func (c *Conn) AuthFailed(mechanism, reason string) {
 // literal. While it does, it must send Limits.MinRate bytes a second.
 func (c *Conn) OwesData(owes bool) { c.wire.owe(owes) }
 
+// MinRate is Limits.MinRate as it is for the connection, for handlers that carry
+// several transfers on it.
+func (c *Conn) MinRate() int { return c.limits.MinRate }
+
 // Of returns the Conn behind a connection that a library hands back: the *Conn
 // itself, or the *tls.Conn inside it.
 func Of(nc net.Conn) (*Conn, bool) {

@@ -18,7 +18,7 @@ const module = "posthorn"
 // that ends in /* is for every package below, one in /... also for itself.
 var mayImport = map[string][]string{
 	"cmd/gateway":      {"*"},
-	"handlers/https":   {"mux", "alpn", "accounts", "authkeys", "backend", "admin", "certs"},
+	"handlers/https":   {"mux", "alpn", "accounts", "authkeys", "backend", "admin", "certs", "splice"},
 	"handlers/*":       {"mux", "alpn", "accounts", "authkeys", "backend"},
 	"admin":            {"mux", "alpn", "accounts", "authkeys", "certs", "store"},
 	"backend":          {"accounts", "mailbox", "backend/upstream", "splice"},

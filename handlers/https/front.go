@@ -13,10 +13,11 @@ import (
 )
 
 // front stands before every handler: it sees to it that a request was meant
-// for here, and sets the headers that all responses have.
+// for here, and brings it to the gateway's own handlers or the site.
 type front struct {
 	server *Server
 	conn   *mux.Conn
+	ctx    context.Context // the connection's, see mux.Handler
 	life   *lifetime
 	routes *http.ServeMux
 }
@@ -44,20 +45,34 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.TLS = f.conn.TLS()
 	}
 	r.RemoteAddr = f.conn.Remote.String()
-	r = r.WithContext(context.WithValue(r.Context(), connKey{}, f.conn))
 
 	host := hostname(r.Host)
-	setHeaders(w.Header(), host)
-	if r.ProtoMajor == 1 && (len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1)) {
-		// RFC 9112 section 6.1 wants this of a request that has a length too,
-		// of which net/http says nothing.
-		w.Header().Set("Connection", "close")
+	own := clean(r.URL.Path) && f.server.owns(r)
+	switch status := f.refusal(r, host); {
+	case status != 0:
+		f.refuse(w, r, status)
+	case f.server.Site != nil && !own:
+		f.server.Site.serve(w, r, f)
+	case !clean(r.URL.Path):
+		f.refuse(w, r, http.StatusBadRequest)
+	default:
+		f.setHeaders(w.Header(), r)
+		f.routes.ServeHTTP(w, r)
 	}
-	if status := f.refusal(r, host); status != 0 {
-		http.Error(w, http.StatusText(status), status)
-		return
-	}
-	f.routes.ServeHTTP(w, r)
+}
+
+// refuse answers with a status and what it is called.
+func (f *front) refuse(w http.ResponseWriter, r *http.Request, status int) {
+	f.setHeaders(w.Header(), r)
+	http.Error(w, http.StatusText(status), status)
+}
+
+// endsConnection reports whether nothing that follows a request of HTTP/1 on its
+// connection is to be taken for another one. RFC 9112 section 6.1 wants this of
+// a request with Transfer-Encoding and a length, of which net/http says
+// nothing; and fold.go does not look behind an Upgrade.
+func endsConnection(r *http.Request) bool {
+	return len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) || len(r.Header["Upgrade"]) > 0
 }
 
 // refusal returns the status of a request that is not for here; else 0.
@@ -69,7 +84,7 @@ func (f *front) refusal(r *http.Request, host string) int {
 		return http.StatusMisdirectedRequest // RFC 9110 section 15.5.20
 	case r.Method == http.MethodConnect, r.Method == http.MethodTrace:
 		return http.StatusMethodNotAllowed
-	case !clean(r.URL.Path):
+	case r.URL.User != nil, !upright(r.URL.Path):
 		return http.StatusBadRequest
 	}
 	return 0
@@ -101,27 +116,45 @@ func hostname(hostport string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
-// clean reports whether a path is what it says, with no way up or around.
+// clean reports whether a path is what it says, with nothing to leave out.
 // ServeMux would redirect to the cleaned one.
 func clean(p string) bool {
-	if !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "\\\x00") {
-		return false
-	}
-	return path.Clean(p) == strings.TrimSuffix(p, "/") || p == "/"
+	return upright(p) && (path.Clean(p) == strings.TrimSuffix(p, "/") || p == "/")
 }
 
-// setHeaders sets what every response says. A handler may say something else,
-// such as a policy for its own scripts.
-func setHeaders(h http.Header, host string) {
+// upright reports whether a path leads down only. "..;" is ".." to some servers
+// of Java, and a backslash is a slash to some of Windows.
+func upright(p string) bool {
+	if !strings.HasPrefix(p, "/") || strings.ContainsRune(p, 0) {
+		return false
+	}
+	if !strings.Contains(p, "/.") && !strings.Contains(p, "\\") {
+		return true
+	}
+	for segment := range strings.FieldsFuncSeq(p, func(c rune) bool { return c == '/' || c == '\\' }) {
+		if segment, _, _ = strings.Cut(segment, ";"); segment == "." || segment == ".." {
+			return false
+		}
+	}
+	return true
+}
+
+// setHeaders sets what every response of the gateway's own says. A handler may
+// say something else, such as a policy for its own scripts.
+func (f *front) setHeaders(h http.Header, r *http.Request) {
 	h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY") // for browsers before frame-ancestors
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	host := hostname(r.Host)
 	_, err := netip.ParseAddr(host)
 	local := host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil
 	if !local { // a developer's certificate changes; RFC 6797 section 8.1.1 has no addresses
 		h.Set("Strict-Transport-Security", "max-age=63072000")
+	}
+	if r.ProtoMajor == 1 && endsConnection(r) {
+		h.Set("Connection", "close")
 	}
 }

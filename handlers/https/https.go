@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"log"
+	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -26,13 +28,19 @@ type Server struct {
 	Ready func() bool
 	// Endpoints are the ways in that the page at / shows.
 	Endpoints []Endpoint
-	Log       zerolog.Logger
+	// Site gets every request for a path that nobody has mounted, / among them;
+	// nil: there is none.
+	Site *Site
+	Log  zerolog.Logger
 
 	once   sync.Once
-	routes *http.ServeMux // made by once
+	routes *http.ServeMux  // made by once
+	own    *http.ServeMux  // the paths of what is mounted, for every method; made by once
+	owned  map[string]bool // the patterns in own, without the names in them
 }
 
-// Limits of a connection. mux bounds how slow the transport may be.
+// Limits of a connection. mux bounds how slow the transport may be, and requests
+// for the site have a pace in place of requestTimeout.
 const (
 	headerTimeout  = 10 * time.Second
 	requestTimeout = 60 * time.Second
@@ -41,13 +49,31 @@ const (
 )
 
 // Mount has h serve a pattern of http.ServeMux. It panics when the pattern is
-// taken, as ServeMux does.
-func (s *Server) Mount(pattern string, h http.Handler) { s.router().Handle(pattern, h) }
+// taken, as ServeMux does. Requests for its path with other methods do not go
+// to the site.
+func (s *Server) Mount(pattern string, h http.Handler) {
+	s.router().Handle(pattern, h)
+	path := pattern[strings.LastIndexAny(pattern[:strings.IndexByte(pattern, '/')], " \t")+1:]
+	if bare := wildcard.ReplaceAllString(path, "{$1}"); !s.owned[bare] {
+		s.owned[bare] = true
+		s.own.Handle(path, http.NotFoundHandler())
+	}
+}
+
+// wildcard is a part of a pattern whose name does not matter.
+var wildcard = regexp.MustCompile(`\{[\pL_][\pL\pN_]*(\.\.\.)?\}`)
+
+// owns reports whether a request is for a path that somebody has mounted.
+func (s *Server) owns(r *http.Request) bool {
+	_, pattern := s.own.Handler(r)
+	return pattern != ""
+}
 
 func (s *Server) router() *http.ServeMux {
 	s.once.Do(func() {
-		s.routes = http.NewServeMux()
+		s.routes, s.own, s.owned = http.NewServeMux(), http.NewServeMux(), make(map[string]bool)
 		s.routes.HandleFunc("GET /healthz", s.serveHealth)
+		s.own.Handle("/healthz", http.NotFoundHandler())
 		s.routes.Handle("GET /{$}", page(s.Endpoints))
 	})
 	return s.routes
@@ -65,7 +91,7 @@ func (s *Server) Busy() []byte {
 // it when it returns.
 func (s *Server) ServeConn(ctx context.Context, c *mux.Conn) {
 	life := &lifetime{done: make(chan struct{})}
-	server := s.newServer(c, life)
+	server := s.newServer(ctx, c, life)
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
@@ -86,12 +112,13 @@ func (s *Server) ServeConn(ctx context.Context, c *mux.Conn) {
 	}
 }
 
-func (s *Server) newServer(c *mux.Conn, life *lifetime) *http.Server {
+func (s *Server) newServer(ctx context.Context, c *mux.Conn, life *lifetime) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	return &http.Server{
-		Handler:                      &front{server: s, conn: c, life: life, routes: s.router()},
+		Handler:                      &front{server: s, conn: c, ctx: ctx, life: life, routes: s.router()},
+		BaseContext:                  func(net.Listener) context.Context { return context.WithValue(context.Background(), connKey{}, c) },
 		ConnState:                    life.changed,
 		Protocols:                    protocols,
 		ReadHeaderTimeout:            headerTimeout,

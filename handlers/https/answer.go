@@ -1,0 +1,135 @@
+package https
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// answer is the way of a response from the site to the client.
+type answer struct {
+	http.ResponseWriter
+	front *front
+	r     *http.Request
+	body  *body // nil: the request has none
+	pace  *pace // of the response; nil: mux sees to it
+	left  int64 // octets of the response that are to come; negative: nobody knows
+	last  bool  // the connection ends with this response
+}
+
+// pieceSize is what is written to a client of HTTP/2 at a time, which has to
+// take that much at Limits.MinRate. It is a frame.
+const pieceSize = 16 << 10
+
+// drainTime is how long a client may go on sending what nobody reads, before
+// its connection is closed.
+const drainTime = 5 * time.Second
+
+func newAnswer(w http.ResponseWriter, r *http.Request, f *front) *answer {
+	a := &answer{ResponseWriter: w, front: f, r: r, left: -1}
+	rc := http.NewResponseController(w)
+	_ = rc.SetWriteDeadline(time.Time{})
+	if r.ProtoMajor == 1 {
+		a.last = endsConnection(r)
+	} else {
+		// A stream may have no window while its connection is alive and well.
+		a.pace = newPace(f.conn.MinRate(), pieceSize, func() { _ = rc.SetWriteDeadline(longAgo) })
+	}
+	if r.Body == nil || r.Body == http.NoBody {
+		return a
+	}
+	_ = rc.EnableFullDuplex()
+	_ = rc.SetReadDeadline(time.Time{})
+	a.body = &body{ReadCloser: r.Body, request: r, trailer: announced(r)}
+	a.body.pace = newPace(f.conn.MinRate(), 0, func() { _ = rc.SetReadDeadline(longAgo) })
+	return a
+}
+
+var longAgo = time.Unix(1, 0)
+
+// request returns the request with its body watched.
+func (a *answer) request() *http.Request {
+	if a.body == nil {
+		return a.r
+	}
+	r := *a.r // net/http looks at the Body of its own
+	r.Body = a.body
+	return &r
+}
+
+// done is called when the response is complete, or will not be.
+func (a *answer) done() {
+	if a.pace != nil {
+		a.pace.end()
+	}
+	if a.body == nil {
+		return
+	}
+	a.body.pace.end()
+	if a.r.ProtoMajor == 1 && !a.body.end.Load() {
+		_ = http.NewResponseController(a.ResponseWriter).SetReadDeadline(time.Now().Add(drainTime))
+	}
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		if a.r.ProtoAtLeast(1, 1) { // RFC 9110 section 15.2
+			a.ResponseWriter.WriteHeader(status)
+		}
+		return
+	}
+	h := a.Header()
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // or net/http would guess one
+	}
+	if n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64); err == nil {
+		a.left = n
+	}
+	if a.last {
+		h.Set("Connection", "close")
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements io.Writer. Nothing stays behind in buffers while more is to
+// come.
+func (a *answer) Write(p []byte) (n int, err error) {
+	for len(p) > 0 && err == nil {
+		var m int
+		m, err = a.write(p)
+		n, p = n+m, p[m:]
+	}
+	if a.left -= int64(n); err == nil && a.left != 0 {
+		err = a.FlushError()
+	}
+	return n, err
+}
+
+func (a *answer) write(p []byte) (n int, err error) {
+	if a.pace == nil {
+		return a.ResponseWriter.Write(p)
+	}
+	a.pace.wait()
+	n, err = a.ResponseWriter.Write(p[:min(len(p), pieceSize)])
+	a.pace.got(n)
+	return n, err
+}
+
+// FlushError is for http.ResponseController.
+func (a *answer) FlushError() error {
+	if a.pace != nil {
+		a.pace.wait()
+		defer a.pace.got(0)
+	}
+	return http.NewResponseController(a.ResponseWriter).Flush()
+}
+
+// refuse answers in the site's place.
+func (a *answer) refuse(status int) {
+	clear(a.Header())
+	if a.last {
+		a.Header().Set("Connection", "close")
+	}
+	a.front.refuse(a.ResponseWriter, a.r, status)
+}

@@ -1,0 +1,56 @@
+package https
+
+import (
+	"net/netip"
+	"sync"
+)
+
+// crowd bounds how many requests are at the site at a time: in all, so that the
+// gateway keeps descriptors for mail, and of one source, so that it does not
+// take them all. Its zero value is ready.
+type crowd struct {
+	mu      sync.Mutex // guards what follows
+	all     int
+	sources map[netip.Prefix]int
+}
+
+const (
+	maxCrowd     = 4096
+	maxOfASource = 512
+)
+
+// enter reports whether a client's request may go on; leave is called at its
+// end.
+func (c *crowd) enter(client netip.Addr) (leave func(), ok bool) {
+	source := sourceOf(client)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all >= maxCrowd || c.sources[source] >= maxOfASource {
+		return nil, false
+	}
+	if c.sources == nil {
+		c.sources = make(map[netip.Prefix]int)
+	}
+	c.all++
+	c.sources[source]++
+	return func() { c.leave(source) }, true
+}
+
+func (c *crowd) leave(source netip.Prefix) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all--
+	if c.sources[source]--; c.sources[source] == 0 {
+		delete(c.sources, source)
+	}
+}
+
+// sourceOf is who an address belongs to: an IPv4 address, or an IPv6 /64.
+func sourceOf(a netip.Addr) netip.Prefix {
+	bits := a.BitLen()
+	if a.Is6() {
+		bits = 64
+	}
+	p, _ := a.Prefix(bits)
+	return p
+}

@@ -1,0 +1,290 @@
+package https_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"posthorn/handlers/https"
+	"posthorn/mux/muxtest"
+)
+
+// behind is a site behind a gateway.
+type behind struct {
+	*gateway
+	site    *https.Site
+	siteLog muxtest.Log
+}
+
+// serveSite starts an HTTP server and returns its address.
+func serveSite(t testing.TB, network string, h http.Handler) string {
+	t.Helper()
+	address := "127.0.0.1:0"
+	if network == "unix" {
+		address = filepath.Join(t.TempDir(), "site.sock")
+	}
+	ln, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: h}
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(ln) })
+	t.Cleanup(func() {
+		server.Close()
+		serving.Wait()
+	})
+	if network == "unix" {
+		return "unix:" + address
+	}
+	return "http://" + ln.Addr().String()
+}
+
+// putBehind starts a gateway before the site at upstream.
+func putBehind(t testing.TB, upstream string, edit func(*https.Server)) *behind {
+	t.Helper()
+	b := new(behind)
+	site, err := https.NewSite(upstream, zerolog.New(&b.siteLog))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.site = site
+	t.Cleanup(site.Close) // after the gateway has stopped
+	b.gateway = start(t, func(s *https.Server) {
+		s.Site = site
+		s.Serves = func(host string) bool {
+			return host == serverName || host == "localhost" || host == "_relay.example.org"
+		}
+		if edit != nil {
+			edit(s)
+		}
+	})
+	return b
+}
+
+// newSite is a site that handler is, on a TCP port.
+func newSite(t testing.TB, handler http.HandlerFunc) *behind {
+	t.Helper()
+	return putBehind(t, serveSite(t, "tcp", handler), nil)
+}
+
+func TestUpstreams(t *testing.T) {
+	for _, bad := range []string{
+		"", "http://", "ftp://localhost", "localhost:8080", "unix:", "unix:site.sock", "http://localhost/path",
+		"http://user@localhost", "http://localhost?x", "http://localhost#x", "http://local host", "http://localhost:x", "/run/site.sock",
+	} {
+		if _, err := https.NewSite(bad, zerolog.Nop()); !errors.Is(err, https.ErrUpstream) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	hello := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "hello %s", r.Host) })
+	for _, network := range []string{"tcp", "unix"} {
+		g := putBehind(t, serveSite(t, network, hello), nil)
+		for _, h2 := range []bool{false, true} {
+			if r, body := get(t, g.client(h2), "/hello"); r.StatusCode != 200 || body != "hello "+serverName {
+				t.Errorf("%s: %s %q", network, r.Status, body)
+			}
+		}
+	}
+}
+
+// TestWhoseRequest: what the gateway has mounted is its own, whatever the
+// method; everything else is the site's, as are the headers of its responses.
+func TestWhoseRequest(t *testing.T) {
+	site := serveSite(t, "tcp", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "site "+r.RequestURI) }))
+	g := putBehind(t, site, func(s *https.Server) {
+		for _, pattern := range []string{"GET /account/{name}", "POST /account/{other}", "/v1/{rest...}"} {
+			s.Mount(pattern, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "own") }))
+		}
+	})
+	for _, c := range []struct{ request, want string }{
+		{"GET /", "200 site /"},
+		{"GET /healthz", "200 ok\n"},
+		{"POST /healthz", "405 Method Not Allowed\n"},
+		{"GET /%68ealthz", "200 ok\n"},
+		{"GET /healthz/", "200 site /healthz/"},
+		{"GET //healthz", "200 site //healthz"},
+		{"GET /account/alice", "200 own"},
+		{"DELETE /account/alice", "405 Method Not Allowed\n"},
+		{"GET /account", "200 site /account"},
+		{"GET /v1/a/b", "200 own"},
+		{"PROPFIND /x", "200 site /x"},
+	} {
+		out := g.raw(c.request + " HTTP/1.1\r\nHost: " + serverName + "\r\nConnection: close\r\n\r\n")
+		r, err := http.ReadResponse(bufio.NewReader(strings.NewReader(out)), nil)
+		if err != nil {
+			t.Fatalf("%s: %q", c.request, out)
+		}
+		body, _ := io.ReadAll(r.Body)
+		if got := fmt.Sprintf("%d %s", r.StatusCode, body); got != c.want {
+			t.Errorf("%s: %q, want %q", c.request, got, c.want)
+		}
+		theirs := strings.HasPrefix(string(body), "site ")
+		for _, name := range []string{"Content-Security-Policy", "X-Frame-Options", "Strict-Transport-Security", "X-Content-Type-Options"} {
+			if (r.Header.Get(name) == "") != theirs {
+				t.Errorf("%s: %s is %q", c.request, name, r.Header.Get(name))
+			}
+		}
+	}
+}
+
+// TestForwarded: the site hears who asks from the gateway alone.
+func TestForwarded(t *testing.T) {
+	got := make(chan *http.Request, 1)
+	g := newSite(t, func(_ http.ResponseWriter, r *http.Request) { got <- r })
+	for _, h2 := range []bool{false, true} {
+		r, err := http.NewRequest("GET", "https://"+serverName+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{
+			"Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Real-IP",
+			"X_Forwarded_For", "x_forwarded-for", "X-Forwarded_Proto", "X_Real_IP", "X-FORWARDED-ANYTHING",
+		} {
+			r.Header[name] = []string{"192.0.2.1"} // also in spellings that Go would not send
+		}
+		r.Header.Set("Connection", "X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host")
+		if h2 {
+			r.Header.Del("Connection")
+		}
+		r.Header.Set("X-Forward", "stays")
+		res, err := g.client(h2).Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		in := <-got
+		for name, values := range in.Header {
+			lower := strings.ReplaceAll(strings.ToLower(name), "_", "-")
+			if !strings.HasPrefix(lower, "x-forwarded") && lower != "forwarded" && lower != "x-real-ip" {
+				continue
+			}
+			want := map[string]string{"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "https", "X-Forwarded-Host": serverName}[name]
+			if len(values) != 1 || values[0] != want {
+				t.Errorf("HTTP/2 %v: %s: %q, want %q", h2, name, values, want)
+			}
+			delete(in.Header, name)
+		}
+		if in.Host != serverName || in.Header.Get("X-Forward") != "stays" || in.Header.Get("Via") != "" {
+			t.Errorf("got %q, %v", in.Host, in.Header)
+		}
+	}
+}
+
+// TestDown: a site that does not answer costs a short response for each
+// request, and a line in the log for all.
+func TestDown(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	g := putBehind(t, "http://"+ln.Addr().String(), nil)
+	for _, header := range []string{"", "Connection: Upgrade\r\nUpgrade: websocket\r\n"} {
+		out := g.raw("GET /secret?secret HTTP/1.1\r\nHost: " + serverName + "\r\nX: secret\r\n" + header + "\r\n" +
+			"GET /secret?secret HTTP/1.1\r\nHost: " + serverName + "\r\nConnection: close\r\n\r\n")
+		if got := statuses(out); len(got) == 0 || got[0] != "502" || strings.Contains(out, "secret") || strings.Contains(out, ln.Addr().String()) {
+			t.Errorf("got %q", out)
+		}
+	}
+	if log := g.siteLog.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, "connection refused") || strings.Contains(log, "secret") {
+		t.Errorf("the log has %s", log)
+	}
+}
+
+// TestSlow: 504 when the site takes too long; its connection is closed.
+func TestSlow(t *testing.T) {
+	gone := make(chan struct{}, 10)
+	site := serveSite(t, "tcp", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+		gone <- struct{}{}
+	}))
+	g := putBehind(t, site, nil)
+	g.site.AnswerTimeout = 50 * time.Millisecond
+	for _, header := range []string{"", "Connection: Upgrade\r\nUpgrade: websocket\r\n"} {
+		out := g.raw("GET / HTTP/1.1\r\nHost: " + serverName + "\r\n" + header + "\r\nGET / HTTP/1.1\r\nHost: " + serverName + "\r\nConnection: close\r\n\r\n")
+		if got := statuses(out); len(got) == 0 || got[0] != "504" {
+			t.Errorf("got %q", out)
+		}
+		<-gone
+	}
+}
+
+// TestEcho passes a custom protocol both ways, with the end of either direction
+// and octets that come too early.
+func TestUpgrade(t *testing.T) {
+	site := serveSite(t, "unix", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\nX-Site: yes\r\n\r\nearly ", r.Header.Get("Upgrade"))
+		rw.Flush()
+		b, _ := io.ReadAll(rw)
+		c.Write(bytes.ToUpper(b))
+	}))
+	g := putBehind(t, site, nil)
+	for _, proto := range []string{"http/1.1", ""} {
+		var protos []string
+		if proto != "" {
+			protos = append(protos, proto)
+		}
+		c := g.dial(serverName, protos...)
+		io.WriteString(c, "GET /relay HTTP/1.1\r\nHost: "+serverName+"\r\nConnection: keep-alive, upgrade\r\nUpgrade: iroh/1\r\n\r\nfirst, ")
+		br := bufio.NewReader(c)
+		r, err := http.ReadResponse(br, nil)
+		if err != nil || r.StatusCode != 101 || r.Header.Get("Upgrade") != "iroh/1" || r.Header.Get("X-Site") != "yes" {
+			t.Fatalf("got %v, %v", r, err)
+		}
+		io.WriteString(c, "then more")
+		c.CloseWrite()
+		if b, err := io.ReadAll(br); err != nil || string(b) != "early FIRST, THEN MORE" {
+			t.Errorf("%q: got %q, %v", proto, b, err)
+		}
+	}
+}
+
+// TestUpgradesEndOnDrain: a drain does not wait for what has no end.
+func TestUpgradesEndOnDrain(t *testing.T) {
+	ended := make(chan error, 1)
+	g := newSite(t, func(w http.ResponseWriter, _ *http.Request) {
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		_, err = rw.ReadByte()
+		ended <- err
+	})
+	c := g.dial(serverName, "http/1.1")
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: "+serverName+"\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+	br := bufio.NewReader(c)
+	if r, err := http.ReadResponse(br, nil); err != nil || r.StatusCode != 101 {
+		t.Fatal(r, err)
+	}
+	if err := g.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if b, err := io.ReadAll(br); len(b) > 0 || err != nil {
+		t.Errorf("the client reads %q, %v", b, err)
+	}
+	if err := <-ended; err != io.EOF {
+		t.Errorf("the site reads %v", err)
+	}
+}
