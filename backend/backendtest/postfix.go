@@ -1,0 +1,113 @@
+package backendtest
+
+import (
+	"cmp"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"testing"
+)
+
+// Domain is the one that Postfix takes mail for.
+const Domain = "example.org"
+
+// PostfixOptions are what tests want of a Postfix.
+type PostfixOptions struct {
+	// Dovecot checks passwords and gets the mail. Nil: nobody can log in with
+	// one, and mail is discarded.
+	Dovecot *Dovecot
+	// MaxSize of a message in octets; default 30 MiB.
+	MaxSize int
+	// Domain that it takes mail for; default Domain.
+	Domain string
+	// Authority issues the certificate; nil: Dovecot's, or one that is made.
+	Authority *Authority
+	// More is put at the end of main.cf.
+	More string
+}
+
+// Postfix is a running Postfix that takes submissions for a domain, and no other
+// mail. Whoever has logged in as an address sends as that address alone (553
+// 5.7.1 otherwise). It refuses recipients on demand:
+// refuse-450-4.7.1@example.org with that reply to RCPT, and
+// data-523-5.7.10@example.org, if it is the only one, at the end of the message.
+type Postfix struct {
+	server
+
+	Plain   string // with STARTTLS; host:port
+	TLS     string // over TLS
+	XClient string // takes XCLIENT from the loopback network
+	Proxy   string // behind a PROXY header
+	Trusted string // takes mail from the loopback network without login, from any sender
+
+	Authority *Authority // of the certificate for 127.0.0.1 and mail.test
+
+	dir string
+}
+
+// StartPostfix runs a Postfix for as long as the test.
+func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
+	t.Helper()
+	const master = "/usr/lib/postfix/sbin/master"
+	need(t, "/usr/sbin/postfix", master)
+	switch {
+	case o.Authority != nil:
+	case o.Dovecot != nil:
+		o.Authority = o.Dovecot.Authority
+	default:
+		o.Authority = NewAuthority(t)
+	}
+	p := &Postfix{dir: newDir(t), Authority: o.Authority}
+	ports := map[string]int{}
+	for name, address := range map[string]*string{
+		"Plain": &p.Plain, "TLS": &p.TLS, "XClient": &p.XClient, "Proxy": &p.Proxy, "Trusted": &p.Trusted,
+	} {
+		ports[name] = Port(t)
+		*address = loopback(ports[name])
+	}
+	p.configure(t, o, ports)
+	p.server = server{
+		t: t, name: master, args: []string{"-d", "-c", p.config()},
+		log: filepath.Join(p.dir, "log"), up: func() bool { return answers(p.Plain) },
+	}
+	p.run()
+	return p
+}
+
+func (p *Postfix) config() string { return filepath.Join(p.dir, "config") }
+
+func (p *Postfix) configure(t testing.TB, o PostfixOptions, ports map[string]int) {
+	t.Helper()
+	_, certFile, keyFile := p.Authority.Issue(t, "mail.test", "127.0.0.1")
+	data := map[string]any{
+		"Dir": p.dir, "Ports": ports, "CertFile": certFile, "KeyFile": keyFile,
+		"Domain": cmp.Or(o.Domain, Domain), "MaxSize": o.MaxSize, "More": o.More, "SASL": "none", "LMTP": "",
+	}
+	if o.Dovecot != nil {
+		data["SASL"], data["LMTP"] = o.Dovecot.SASL, o.Dovecot.LMTP
+	}
+	configure(t, filepath.Join(p.config(), "main.cf"), "main.cf", data)
+	configure(t, filepath.Join(p.config(), "master.cf"), "master.cf", data)
+	write(t, filepath.Join(p.dir, "senders"), "/^(.+)$/ $1\n")
+	write(t, filepath.Join(p.dir, "recipients"), "/^refuse-([45][0-9][0-9])-([0-9.]+)@/ $1 $2 as asked for\n")
+	write(t, filepath.Join(p.dir, "messages"), "/^data-([45][0-9][0-9])-([0-9.]+)@/ $1 $2 as asked for\n")
+	for _, dir := range []string{"queue", "data"} {
+		if err := os.Mkdir(filepath.Join(p.dir, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	owner, err := user.Lookup("postfix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, _ := strconv.Atoi(owner.Uid)
+	if err := os.Chown(filepath.Join(p.dir, "data"), uid, -1); err != nil {
+		t.Fatal(err)
+	}
+	// It makes the directories of the queue.
+	if out, err := exec.Command("/usr/sbin/postfix", "-c", p.config(), "check").CombinedOutput(); err != nil {
+		t.Fatalf("postfix check: %v\n%s", err, out)
+	}
+}

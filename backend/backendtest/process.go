@@ -1,0 +1,131 @@
+package backendtest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// server is a program that serves in the foreground, with the processes that it
+// starts, and the log that they share.
+type server struct {
+	t    testing.TB
+	name string
+	args []string
+	log  string        // its file
+	up   func() bool   // reports whether it serves
+	cmd  *exec.Cmd     // nil: it does not run
+	done chan struct{} // closed when cmd has ended
+}
+
+// run starts the program for the first time, and ends it with the test.
+func (s *server) run() {
+	s.t.Helper()
+	s.t.Cleanup(func() {
+		s.Stop()
+		if s.t.Failed() {
+			s.t.Logf("the log of %s:\n%s", filepath.Base(s.name), tail(s.Log()))
+		}
+	})
+	s.Start()
+}
+
+// Start starts the server again, after Stop or Kill, on the same addresses, and
+// returns when it serves.
+func (s *server) Start() {
+	s.t.Helper()
+	out, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := exec.Command(s.name, s.args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	// It also ends when the tests are killed.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	started, done := make(chan error), make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // whose death is the parent's, to the kernel
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		s.t.Fatal(err)
+	}
+	s.cmd, s.done = cmd, done
+	eventually(s.t, func() bool {
+		select {
+		case <-done:
+			s.t.Fatalf("%s did not start:\n%s", filepath.Base(s.name), tail(s.Log()))
+		default:
+		}
+		return s.up()
+	}, filepath.Base(s.name)+" serves")
+}
+
+// Stop lets the server end in its own way, which closes its sessions.
+func (s *server) Stop() { s.end(syscall.SIGTERM) }
+
+// Kill ends the server and its sessions at once, as kill -9 does.
+func (s *server) Kill() { s.end(syscall.SIGKILL) }
+
+func (s *server) end(sig syscall.Signal) {
+	if s.cmd == nil {
+		return
+	}
+	family := descendants(s.cmd.Process.Pid)
+	_ = s.cmd.Process.Signal(sig)
+	if sig == syscall.SIGKILL {
+		for _, pid := range family {
+			_ = syscall.Kill(pid, sig)
+		}
+	}
+	<-s.done
+	s.cmd = nil
+	// Its processes notice that it has gone.
+	eventually(s.t, func() bool {
+		return !slices.ContainsFunc(family, func(pid int) bool { return syscall.Kill(pid, 0) == nil && !zombie(pid) })
+	}, filepath.Base(s.name)+" has ended")
+}
+
+// Log returns what the server has logged so far.
+func (s *server) Log() string {
+	text, _ := os.ReadFile(s.log)
+	return string(text)
+}
+
+// Await waits until the server has logged a text, which may be in another
+// process than the one that answers a client.
+func (s *server) Await(t testing.TB, text string) {
+	t.Helper()
+	eventually(t, func() bool { return strings.Contains(s.Log(), text) }, filepath.Base(s.name)+" logs "+text)
+}
+
+// descendants returns the processes that a process and its children have
+// started and that still run.
+func descendants(pid int) (all []int) {
+	text, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(pid) + "/children")
+	for _, field := range strings.Fields(string(text)) {
+		if child, err := strconv.Atoi(field); err == nil {
+			all = append(append(all, child), descendants(child)...)
+		}
+	}
+	return all
+}
+
+// zombie reports whether a process has ended and nobody has waited for it.
+func zombie(pid int) bool {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	_, after, _ := strings.Cut(string(text), ") ")
+	return err != nil || strings.HasPrefix(after, "Z")
+}
