@@ -48,10 +48,11 @@ type ScriptConn struct {
 // first group of the rule's Line has matched: of IMAP commands often the tag.
 func Say(text string) Act {
 	return func(c *ScriptConn) error {
+		out := []byte(text)
 		if c.rule != nil {
-			text = string(c.rule.ExpandString(nil, text, c.line, c.match))
+			out = c.rule.ExpandString(nil, text, c.line, c.match)
 		}
-		_, err := io.WriteString(c, text)
+		_, err := c.Write(out)
 		return err
 	}
 }
@@ -60,10 +61,10 @@ func Say(text string) Act {
 func Repeat(text string, n int) Act {
 	return func(c *ScriptConn) error {
 		block := strings.Repeat(text, 1+(32<<10)/len(text))
-		for n != 0 {
-			if n > 0 {
-				block = block[:min(len(block), n)]
-				n -= len(block)
+		for left := n; left != 0; {
+			if left > 0 {
+				block = block[:min(len(block), left)]
+				left -= len(block)
 			}
 			if _, err := io.WriteString(c, block); err != nil {
 				return err

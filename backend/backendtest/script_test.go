@@ -28,22 +28,22 @@ func TestScript(t *testing.T) {
 	if c := dial(t, s.Address); c.line() != "* BYE not now" || c.rest() != "" {
 		t.Error("the first connection did not get the first script")
 	}
-	for range 2 {
+	for _, tag := range []string{"a", "b"} {
 		c := dial(t, s.Address)
 		if got := c.line(); got != "* OK hello" {
 			t.Errorf("greeted with %q", got)
 		}
-		c.send("a1 NOOP\r\n")
-		if got := c.line(); got != "a1 OK done" {
+		c.send(tag + "1 NOOP\r\n")
+		if got := c.line(); got != tag+"1 OK done" {
 			t.Errorf("answered %q", got)
 		}
-		c.send("a2 FLOOD\r\n")
+		c.send(tag + "2 FLOOD\r\n")
 		got, err := io.ReadAll(c.r)
 		if len(got) > 100000 || !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("%d bytes, then %v", len(got), err)
 		}
 	}
-	if want := []string{"a1 NOOP", "a2 FLOOD", "a1 NOOP", "a2 FLOOD"}; !slices.Equal(s.Lines(), want) {
+	if want := []string{"a1 NOOP", "a2 FLOOD", "b1 NOOP", "b2 FLOOD"}; !slices.Equal(s.Lines(), want) {
 		t.Errorf("was sent %q", s.Lines())
 	}
 }
