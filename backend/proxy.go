@@ -33,7 +33,9 @@ type ProxyConfig struct {
 	// AnySender leaves it to the submission server which sender addresses an
 	// account may use.
 	AnySender bool
-	Log       zerolog.Logger
+	// SubmissionTimeouts bound how long clients wait for the submission server.
+	SubmissionTimeouts SubmissionTimeouts
+	Log                zerolog.Logger
 }
 
 // Server is one of a mail system's servers.
