@@ -44,6 +44,7 @@ func (p *Pool) newAddress(name string) (*address, error) {
 // state is what is known of an address now.
 type state struct {
 	failure error     // why it is down; nil: it is up
+	failed  time.Time // when the try began that ended with failure
 	since   time.Time // when it came up or went down
 	slow    bool      // it came up at since, after it was down
 	well    time.Time // when a connection to it was last opened
@@ -59,33 +60,11 @@ const (
 	leastShare = 0.05        // of an address that is back
 )
 
-// choose takes a place at the address that is next among those that are up, or
-// among those that are down. Addresses that were tried already are left out.
-// Nil: there is none.
-func (p *Pool) choose(down bool, tried map[*address]bool) *address {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	var best *address
-	for _, a := range p.addresses {
-		if tried[a] || down != (a.failure != nil) || down && a.opening >= maxTries {
-			continue
-		}
-		if best == nil || a.before(&best.state, now, p.config.SlowStart) {
-			best = a
-		}
-	}
-	if best != nil {
-		p.turns++
-		best.turn = p.turns
-		best.conns++
-		best.opening++
-	}
-	return best
-}
-
-// before reports whether s comes before t, where both are up or both are down.
+// before reports whether s comes before t.
 func (s *state) before(t *state, now time.Time, slowStart time.Duration) bool {
+	if a, b := s.failure == nil, t.failure == nil; a != b {
+		return a
+	}
 	if s.failure != nil {
 		return s.turn < t.turn // whose last try is longest ago
 	}
@@ -108,17 +87,6 @@ func (s *state) load(now time.Time, slowStart time.Duration) float64 {
 	return float64(s.conns+1) / share
 }
 
-// opened says that a place is no longer waiting for its connection; without one
-// it is given back.
-func (p *Pool) opened(a *address, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	a.opening--
-	if !ok {
-		a.conns--
-	}
-}
-
 // closed gives back the place of a connection.
 func (p *Pool) closed(a *address) {
 	p.mu.Lock()
@@ -127,10 +95,8 @@ func (p *Pool) closed(a *address) {
 }
 
 // note notes that a connection to an address could be opened, or that it could
-// not.
+// not. The caller holds mu.
 func (p *Pool) note(a *address, began time.Time, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	now := time.Now()
 	switch {
 	case err == nil:
@@ -141,10 +107,10 @@ func (p *Pool) note(a *address, began time.Time, err error) {
 		p.up(a, now)
 	case began.Before(a.since): // it has come back, or gone down, meanwhile
 	case a.failure != nil:
-		a.failure = err
+		a.failure, a.failed = err, began
 	default:
 		p.config.Log.Warn().Str("address", a.name).Str("error", legible(err)).Msg("server is down")
-		a.failure, a.since, a.slow = err, now, false
+		a.failure, a.failed, a.since, a.slow = err, began, now, false
 		select {
 		case a.downed <- struct{}{}:
 		default:
@@ -159,4 +125,12 @@ func (p *Pool) up(a *address, now time.Time) {
 	}
 	p.config.Log.Info().Str("address", a.name).Dur("down_for", now.Sub(a.since)).Msg("server is back")
 	a.failure, a.since, a.slow = nil, now, true
+}
+
+// tell wakes those who wait for news of an address. The caller holds mu.
+func (p *Pool) tell() {
+	if p.news != nil {
+		close(p.news)
+		p.news = nil
+	}
 }

@@ -58,14 +58,14 @@ func (p *Pool) servedLately(a *address) bool {
 // check opens a connection of the gateway's own, and says goodbye on it.
 func (p *Pool) check(ctx context.Context, a *address) {
 	began := time.Now()
-	header, err := p.header(Header{})
-	var c *Conn
-	if err == nil {
-		c, err = p.open(ctx, a, header)
+	c, err := p.open(ctx, a, p.local)
+	if err != nil && ctx.Err() != nil {
+		return
 	}
-	if err == nil || ctx.Err() == nil {
-		p.note(a, began, err)
-	}
+	p.mu.Lock()
+	p.note(a, began, err)
+	p.tell()
+	p.mu.Unlock()
 	if err != nil {
 		return
 	}

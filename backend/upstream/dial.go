@@ -3,7 +3,6 @@ package upstream
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -18,30 +17,36 @@ import (
 func (p *Pool) Dial(ctx context.Context, h Header) (*Conn, error) {
 	header, err := p.header(h)
 	if err != nil {
-		return nil, fmt.Errorf("upstream: %w", err)
+		return nil, fmt.Errorf("upstream: PROXY header: %w", err)
 	}
-	d := dialing{Pool: p, header: header, tried: make(map[*address]bool, len(p.addresses))}
-	c := d.some(ctx, false, 2*p.config.Timeout)
+	d := dialing{Pool: p, header: header, began: time.Now()}
+	until := d.began.Add(2 * p.config.Timeout)
+	c := d.some(ctx, false, until)
 	if c == nil && ctx.Err() == nil {
-		c = d.some(ctx, true, p.config.Timeout)
+		if soon := time.Now().Add(p.config.Timeout); soon.Before(until) {
+			until = soon
+		}
+		c = d.some(ctx, true, until)
 	}
 	switch {
 	case c != nil:
 		return c, nil
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("upstream: %w", ctx.Err())
-	case len(d.failures) == 0:
-		return nil, fmt.Errorf("%w: all are down, and being tried", ErrUnavailable)
 	}
-	return nil, fmt.Errorf("%w: %w", ErrUnavailable, d.failures)
+	return nil, fmt.Errorf("%w: %w", ErrUnavailable, d.reasons())
 }
 
-// dialing is one call of Dial.
-type dialing struct {
-	*Pool
-	header   []byte
-	tried    map[*address]bool
-	failures failures
+// reasons are why no address could be used: those not tried have theirs too.
+func (d *dialing) reasons() failures {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, a := range d.addresses {
+		if a.failure != nil && !d.tried[a] {
+			d.failed(a, a.failure)
+		}
+	}
+	return d.failures
 }
 
 // failures are those of the addresses that were tried, in turn.
@@ -57,24 +62,89 @@ func (f failures) Error() string {
 
 func (f failures) Unwrap() []error { return f }
 
-// some tries the addresses that are up, or those that are down, one after the
-// other. Nil: none could be reached in time.
-func (d *dialing) some(ctx context.Context, down bool, limit time.Duration) *Conn {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for ctx.Err() == nil {
-		a := d.choose(down, d.tried)
-		if a == nil {
+// dialing is one call of Dial.
+type dialing struct {
+	*Pool
+	header   []byte
+	began    time.Time
+	tried    map[*address]bool
+	failures failures
+}
+
+// some tries the addresses that are up, with last those that are down too, one
+// after the other, and begins none after until. Nil: none could be reached.
+func (d *dialing) some(ctx context.Context, last bool, until time.Time) *Conn {
+	for ctx.Err() == nil && time.Now().Before(until) {
+		a, news := d.choose(last)
+		switch {
+		case a != nil:
+			c, err := d.place(ctx, a)
+			if err == nil {
+				return c
+			}
+			d.failed(a, err)
+		case news == nil:
 			return nil
+		default:
+			await(ctx, news, until)
 		}
-		d.tried[a] = true
-		c, err := d.place(ctx, a)
-		if err == nil {
-			return c
-		}
-		d.failures = append(d.failures, fmt.Errorf("%s: %w", a.name, err))
 	}
 	return nil
+}
+
+// await waits for news.
+func await(ctx context.Context, news <-chan struct{}, until time.Time) {
+	end := time.NewTimer(time.Until(until))
+	defer end.Stop()
+	select {
+	case <-news:
+	case <-end.C:
+	case <-ctx.Done():
+	}
+}
+
+func (d *dialing) failed(a *address, err error) {
+	if d.tried == nil {
+		d.tried = make(map[*address]bool)
+	}
+	d.tried[a] = true
+	d.failures = append(d.failures, fmt.Errorf("%s: %w", a.name, err))
+}
+
+// choose takes a place at the address that is to be tried next. With last it may
+// be one that is down. Such a one has few tries at a time, and one try that
+// fails is for all that were waiting when it began: they are told by news.
+// Both nil: there is none to try.
+func (d *dialing) choose(last bool) (best *address, news <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	wait := false
+	for _, a := range d.addresses {
+		switch {
+		case d.tried[a]:
+		case a.failure != nil && !last:
+		case a.failure != nil && a.failed.After(d.began):
+			d.failed(a, a.failure)
+		case a.failure != nil && a.opening >= maxTries:
+			wait = true
+		case best == nil || a.before(&best.state, now, d.config.SlowStart):
+			best = a
+		}
+	}
+	switch {
+	case best != nil:
+		d.turns++
+		best.turn = d.turns
+		best.conns++
+		best.opening++
+	case wait:
+		if d.news == nil {
+			d.news = make(chan struct{})
+		}
+		news = d.news
+	}
+	return best, news
 }
 
 // place opens a connection for a place at a that is taken already. What ctx cut
@@ -82,25 +152,27 @@ func (d *dialing) some(ctx context.Context, down bool, limit time.Duration) *Con
 func (d *dialing) place(ctx context.Context, a *address) (*Conn, error) {
 	began := time.Now()
 	c, err := d.open(ctx, a, d.header)
-	d.metrics.dialed(a, time.Since(began), err, ctx.Err() != nil)
-	d.opened(a, err == nil)
-	if err == nil || ctx.Err() == nil {
+	canceled := err != nil && ctx.Err() != nil
+	d.metrics.dialed(a, time.Since(began), err, canceled)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	a.opening--
+	if !canceled {
 		d.note(a, began, err)
 	}
+	d.tell()
 	if err != nil {
+		a.conns--
 		return nil, err
 	}
 	c.placed = true
 	return c, nil
 }
 
-// errSlow is why open gives up.
-var errSlow = errors.New("not ready in time")
-
 // open connects to an address and brings the connection to where a login can
 // follow. It begins with the header.
 func (p *Pool) open(ctx context.Context, a *address, header []byte) (*Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, p.config.Timeout, errSlow)
+	ctx, cancel := context.WithTimeout(ctx, p.config.Timeout)
 	defer cancel()
 	raw, err := p.dialer.DialContext(ctx, a.network, a.target)
 	if err != nil {

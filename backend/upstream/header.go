@@ -45,19 +45,15 @@ func (h *Header) marshal() ([]byte, error) {
 		return nil, err
 	}
 	all := append(secured, h.names()...) // what matters most comes first
-	for {
-		if err := p.SetTLVs(all); err != nil {
-			return nil, err
+	for n := len(all); n >= len(secured); n-- {
+		if p.SetTLVs(all[:n]) != nil {
+			continue
 		}
-		b, err := p.Format()
-		switch {
-		case err == nil && len(b) <= maxHeader:
+		if b, err := p.Format(); err == nil && len(b) <= maxHeader {
 			return b, nil
-		case len(all) == len(secured):
-			return nil, errCommonName
 		}
-		all = all[:len(all)-1]
 	}
+	return nil, errCommonName
 }
 
 func tcpAddr(a netip.AddrPort) *net.TCPAddr {

@@ -68,10 +68,12 @@ type Pool struct {
 	config    Config
 	metrics   *metrics
 	dialer    net.Dialer
+	local     []byte     // the header of health checks
 	addresses []*address // in the order of Config.Addresses
 
-	mu    sync.Mutex // guards the states of the addresses, and turns
-	turns uint64     // how often an address was chosen
+	mu    sync.Mutex    // guards the states of the addresses, and what follows
+	turns uint64        // how often an address was chosen
+	news  chan struct{} // closed when there is news of an address; nil: nobody waits
 }
 
 // New returns the pool for a server. It opens no connection. Every address is
@@ -86,6 +88,10 @@ func New(c Config) (*Pool, error) {
 	c.DeadPeer = cmp.Or(c.DeadPeer, 3*time.Minute)
 	c.Log = c.Log.With().Str("backend", c.Backend).Str("service", c.Service).Logger()
 	p := &Pool{config: c, dialer: dialer(c.DeadPeer)}
+	var err error
+	if p.local, err = p.header(Header{}); err != nil {
+		return nil, fmt.Errorf("upstream: PROXY header: %w", err)
+	}
 	seen := make(map[string]bool)
 	for _, name := range c.Addresses {
 		if seen[name] {

@@ -1,0 +1,4 @@
+package upstream
+
+// Marshal is marshal.
+func (h *Header) Marshal() ([]byte, error) { return h.marshal() }
