@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	goimap "github.com/emersion/go-imap/v2"
+	"github.com/rs/zerolog"
 
 	"posthorn/accounts"
 	"posthorn/backend"
@@ -259,6 +260,12 @@ func answer(err error) string {
 	return unavailable
 }
 
+// logError notes an error that the client hears nothing of; one that is not of
+// the kind that passes by itself, loudly.
 func (d *dialog) logError(err error, msg string) {
-	d.Log.Warn().Uint64("id", d.conn.ID).Err(err).Msg(msg)
+	level := zerolog.WarnLevel
+	if errors.Is(err, backend.ErrRefused) || errors.As(err, new(*backend.UnknownError)) {
+		level = zerolog.ErrorLevel
+	}
+	d.Log.WithLevel(level).Uint64("id", d.conn.ID).Err(err).Msg(msg)
 }
