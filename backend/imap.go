@@ -17,20 +17,18 @@ import (
 	"posthorn/splice"
 )
 
-// imapLoginTime is for a login, in which a server may create a user.
-const imapLoginTime = 30 * time.Second
-
 // imapServer is the IMAP part of a Proxy.
 type imapServer struct {
 	name    string // the backend's
 	config  Server
 	pool    *upstream.Pool
 	logins  *logins
-	started string // tells this process's connections from those of others
+	timeout time.Duration // of a login
+	started string        // tells this process's connections from those of others
 }
 
 func newIMAPServer(c ProxyConfig) (*imapServer, error) {
-	s := &imapServer{name: c.Name, config: *c.IMAP, logins: newLogins(c.Name, IMAP)}
+	s := &imapServer{name: c.Name, config: *c.IMAP, logins: newLogins(c.Name, IMAP), timeout: cmp.Or(c.IMAPLoginTimeout, 30*time.Second)}
 	if err := s.config.check("", Master, MasterSeparator, ProxyCN); err != nil {
 		return nil, err
 	}
@@ -103,20 +101,12 @@ func (s *imapServer) dial(ctx context.Context, c *Client, cred imapCredentials) 
 		return nil, fmt.Errorf("backend %s: imap: %w: %w", s.name, accounts.ErrNotAsked, err)
 	}
 	session = &imapSession{server: s, conn: conn}
-	err = conn.Within(ctx, imapLoginTime, func() error {
-		d := imapDialog{conn: conn}
-		var id []byte
-		if s.config.Inform && parseIMAPOffer(conn.Offers).id {
-			id = idCommand(c, strconv.FormatUint(c.ID, 10)+"."+s.started)
-		}
-		list, head, err := d.logIn(cred, id)
-		session.capabilities, session.head = afterLogin(list), head
-		return err
-	})
+	err = conn.Within(ctx, s.timeout, func() error { return session.logIn(c, cred) })
 	if err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("backend %s: imap: login at %s: %w", s.name, conn.Address(), err)
 	}
+	conn.Offers = "" // it has served
 	session.head = append(session.head, conn.Detach()...)
 	return session, nil
 }
@@ -127,6 +117,18 @@ type imapSession struct {
 	conn         *upstream.Conn
 	capabilities string
 	head         []byte // what the server has said since
+}
+
+func (s *imapSession) logIn(c *Client, cred imapCredentials) error {
+	offer := parseIMAPOffer(s.conn.Offers)
+	var id []byte
+	if s.server.config.Inform && offer.id {
+		id = idCommand(c, strconv.FormatUint(c.ID, 10)+"."+s.server.started)
+	}
+	d := imapDialog{conn: s.conn}
+	list, head, err := d.logIn(cred, offer, id)
+	s.capabilities, s.head = afterLogin(list), head
+	return err
 }
 
 // Capabilities implements IMAPSession.
@@ -146,11 +148,5 @@ func goodbyeIMAP(cause error, last []byte) []byte {
 	if len(last) > 0 && !strings.HasSuffix(string(last), "\r\n") {
 		return nil
 	}
-	text := strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, cause.Error())
-	return []byte("* BYE " + text + "\r\n")
+	return []byte("* BYE " + printable(cause.Error()) + "\r\n")
 }

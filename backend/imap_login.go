@@ -26,18 +26,12 @@ var errIMAPNoWay = fmt.Errorf("%w: it does not offer a mechanism for this login"
 // server has said to the user since. id, if it is not empty, is what is said of
 // the client with ID first. Everything that need not wait for an answer leaves
 // in one write.
-func (d *imapDialog) logIn(cred imapCredentials, id []byte) (capabilities string, head []byte, err error) {
-	parts, err := cred.commands(parseIMAPOffer(d.conn.Offers))
+func (d *imapDialog) logIn(cred imapCredentials, offer imapOffer, id []byte) (capabilities string, head []byte, err error) {
+	parts, err := cred.commands(id, offer)
 	if err != nil {
 		return "", nil, err
 	}
-	defer func() { // there are passwords in it
-		for _, p := range parts {
-			clear(p)
-		}
-	}()
 	d.sent = &cred
-	parts[0] = append(id, parts[0]...)
 	if _, err := d.conn.Write(parts[0]); err != nil {
 		return "", nil, err
 	}
@@ -101,8 +95,8 @@ func (d *imapDialog) refusal(m Method, r imapReply) error {
 	}
 	return &goimap.Error{
 		Type: goimap.StatusResponseTypeNo,
-		Code: goimap.ResponseCode(d.fit(r.code)),
-		Text: d.fit(r.text),
+		Code: goimap.ResponseCode(printable(d.fit(r.code))),
+		Text: printable(d.fit(r.text)),
 	}
 }
 
@@ -122,61 +116,58 @@ func (cred *imapCredentials) plain() []byte {
 	return []byte(cred.identity + "\x00" + cred.user + "\x00" + cred.password)
 }
 
-// commands returns what is to be sent: the command, and then a part for each
-// time the server asks for one.
-func (cred *imapCredentials) commands(offer imapOffer) ([][]byte, error) {
+// commands returns what is to be sent: the command, behind what is in b, and
+// then a part for each time the server asks for one.
+func (cred *imapCredentials) commands(b []byte, offer imapOffer) ([][]byte, error) {
 	switch {
 	case cred.method == ProxyCN && offer.external:
-		return authenticate("EXTERNAL", nil, offer), nil
+		return authenticate(b, "EXTERNAL", nil, offer), nil
 	case cred.method == ProxyCN:
 		return nil, fmt.Errorf("%w: AUTH=EXTERNAL", errIMAPNoWay)
 	case offer.plain:
-		response := cred.plain()
-		defer clear(response)
-		return authenticate("PLAIN", response, offer), nil
+		return authenticate(b, "PLAIN", cred.plain(), offer), nil
 	case cred.identity != "":
 		return nil, fmt.Errorf("%w: AUTH=PLAIN", errIMAPNoWay)
 	case offer.noLogin:
 		return nil, fmt.Errorf("%w: AUTH=PLAIN or LOGIN", errIMAPNoWay)
 	}
-	return login(cred.user, cred.password, offer), nil
+	return login(b, cred.user, cred.password, offer), nil
 }
 
 // authenticate is AUTHENTICATE with a response (RFC 9051 section 6.2.2), which
 // goes with it if the server takes that (RFC 4959).
-func authenticate(mechanism string, response []byte, offer imapOffer) [][]byte {
-	encoded := make([]byte, 0, base64.StdEncoding.EncodedLen(len(response))+2)
-	encoded = append(base64.StdEncoding.AppendEncode(encoded, response), "\r\n"...)
-	command := tagLogin + " AUTHENTICATE " + mechanism
+func authenticate(b []byte, mechanism string, response []byte, offer imapOffer) [][]byte {
+	b = append(append(b, tagLogin+" AUTHENTICATE "...), mechanism...)
 	switch {
 	case !offer.saslIR:
-		return [][]byte{[]byte(command + "\r\n"), encoded}
+		encoded := base64.StdEncoding.AppendEncode(nil, response)
+		return [][]byte{append(b, "\r\n"...), append(encoded, "\r\n"...)}
 	case len(response) == 0:
-		return [][]byte{[]byte(command + " =\r\n")}
+		return [][]byte{append(b, " =\r\n"...)}
 	}
-	defer clear(encoded)
-	return [][]byte{append([]byte(command+" "), encoded...)}
+	b = base64.StdEncoding.AppendEncode(append(b, ' '), response)
+	return [][]byte{append(b, "\r\n"...)}
 }
 
 // login is LOGIN (RFC 9051 section 6.2.3).
-func login(user, password string, offer imapOffer) [][]byte {
-	parts := [][]byte{[]byte(tagLogin + " LOGIN")}
+func login(b []byte, user, password string, offer imapOffer) (parts [][]byte) {
+	b = append(b, tagLogin+" LOGIN"...)
 	for _, s := range [...]string{user, password} {
-		last := len(parts) - 1
-		parts[last] = append(parts[last], ' ')
-		switch {
-		case quotable(s):
-			parts[last] = appendQuoted(parts[last], s)
-		case offer.literals:
-			parts[last] = append(parts[last], "{"+strconv.Itoa(len(s))+"+}\r\n"+s...)
-		default:
-			parts[last] = append(parts[last], "{"+strconv.Itoa(len(s))+"}\r\n"...)
-			parts = append(parts, []byte(s))
+		b = append(b, ' ')
+		if quotable(s) {
+			b = appendQuoted(b, s)
+			continue
 		}
+		b = strconv.AppendInt(append(b, '{'), int64(len(s)), 10)
+		if offer.literals {
+			b = append(b, "+}\r\n"...)
+		} else {
+			parts = append(parts, append(b, "}\r\n"...))
+			b = nil
+		}
+		b = append(b, s...)
 	}
-	last := len(parts) - 1
-	parts[last] = append(parts[last], "\r\n"...)
-	return parts
+	return append(parts, append(b, "\r\n"...))
 }
 
 // maxQuoted is for how long a string may be quoted: lines are bounded,

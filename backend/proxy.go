@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -33,6 +34,9 @@ type ProxyConfig struct {
 	// AnySender leaves it to the submission server which sender addresses an
 	// account may use.
 	AnySender bool
+	// IMAPLoginTimeout is for a login at the IMAP server, which may create the
+	// user; default 30 s. (For the time before it see Upstream.)
+	IMAPLoginTimeout time.Duration
 	// SubmissionTimeouts bound how long clients wait for the submission server.
 	SubmissionTimeouts SubmissionTimeouts
 	Log                zerolog.Logger

@@ -82,14 +82,7 @@ func (s *Set) Submission(l *accounts.Login) Submission {
 	}
 	all := Submission{EightBitMIME: true, UTF8: true, DSN: true, AnySender: true}
 	for _, b := range s.Backends {
-		one := b.Submission(nil)
-		if all.MaxSize == 0 || one.MaxSize != 0 && one.MaxSize < all.MaxSize {
-			all.MaxSize = one.MaxSize
-		}
-		all.EightBitMIME = all.EightBitMIME && one.EightBitMIME
-		all.UTF8 = all.UTF8 && one.UTF8
-		all.DSN = all.DSN && one.DSN
-		all.AnySender = all.AnySender && one.AnySender
+		all = all.and(b.Submission(nil))
 	}
 	return all
 }
