@@ -127,16 +127,14 @@ func eventually(t testing.TB, so func() bool, what string) {
 	}
 }
 
-// answers reports whether a server on a loopback address begins to speak.
-func answers(address string) bool {
+// listens reports whether there is a server on an address.
+func listens(address string) bool {
 	c, err := net.DialTimeout("tcp", address, time.Second)
 	if err != nil {
 		return false
 	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
-	n, _ := c.Read(make([]byte, 1))
-	return n == 1
+	c.Close()
+	return true
 }
 
 // tail returns the end of a log, as much as is worth showing.

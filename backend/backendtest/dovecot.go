@@ -43,6 +43,10 @@ type DovecotOptions struct {
 	Authority *Authority
 	// More is put at the end of the configuration.
 	More string
+	// Config returns a whole configuration, in place of the one that is made of
+	// the other fields; the server listens on Dovecot.Plain, and logs to
+	// Dovecot.LogFile. It is called when the other fields of Dovecot are set.
+	Config func(*Dovecot) string
 }
 
 // Dovecot is a running Dovecot 2.3. Its capabilities include COMPRESS, QRESYNC,
@@ -61,9 +65,10 @@ type Dovecot struct {
 	Submission      string // submission; empty without DovecotOptions.Relay
 	SubmissionProxy string // the same behind a PROXY header
 
-	Authority *Authority // of the certificate for 127.0.0.1 and mail.test
+	Authority         *Authority // of the certificate for 127.0.0.1 and mail.test
+	CertFile, KeyFile string     // PEM
 
-	dir string
+	Dir string // for its files
 }
 
 // StartDovecot runs a Dovecot for as long as the test.
@@ -74,8 +79,10 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Dovecot {
 	if o.Authority == nil {
 		o.Authority = NewAuthority(t)
 	}
-	d := &Dovecot{dir: newDir(t), Authority: o.Authority}
-	d.Unix, d.SASL = filepath.Join(d.dir, "imap.sock"), filepath.Join(d.dir, "sasl.sock")
+	d := &Dovecot{Dir: newDir(t), Authority: o.Authority}
+	d.LogFile = d.file("log")
+	_, d.CertFile, d.KeyFile = d.Authority.Issue(t, "mail.test", "127.0.0.1")
+	d.Unix, d.SASL = d.file("imap.sock"), d.file("sasl.sock")
 	ports := map[string]int{}
 	for name, address := range map[string]*string{
 		"Plain": &d.Plain, "TLS": &d.TLS, "Proxy": &d.Proxy, "ProxyTLS": &d.ProxyTLS, "LMTP": &d.LMTP,
@@ -88,31 +95,30 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Dovecot {
 		*address = loopback(ports[name])
 	}
 	d.configure(t, o, ports)
-	d.server = server{
-		t: t, name: "/usr/sbin/dovecot", args: []string{"-F", "-c", filepath.Join(d.dir, "dovecot.conf")},
-		log: filepath.Join(d.dir, "log"), up: func() bool { return answers(d.Plain) },
-	}
-	d.run()
+	d.run(t, d.Plain, "/usr/sbin/dovecot", "-F", "-c", d.file("dovecot.conf"))
 	return d
 }
 
 func (d *Dovecot) configure(t testing.TB, o DovecotOptions, ports map[string]int) {
 	t.Helper()
-	_, certFile, keyFile := d.Authority.Issue(t, "mail.test", "127.0.0.1")
 	relayHost, relayPort, _ := net.SplitHostPort(o.Relay)
 	data := map[string]any{
-		"Dir": d.dir, "Mail": d.mail(), "MailUser": nobody, "Unix": d.Unix, "SASL": d.SASL, "Ports": ports,
-		"CertFile": certFile, "KeyFile": keyFile,
+		"Dir": d.Dir, "Mail": d.mail(), "MailUser": nobody, "Unix": d.Unix, "SASL": d.SASL, "Ports": ports,
+		"CertFile": d.CertFile, "KeyFile": d.KeyFile,
 		"Create": o.Create, "Master": o.Master, "Separator": cmp.Or(o.Separator, "*"), "CommonName": o.CommonName,
 		"Trusted": o.Trusted, "MaxConnections": o.MaxConnections,
 		"FailureDelay": fmt.Sprintf("%d msecs", o.FailureDelay.Milliseconds()),
 		"Relay":        o.Relay, "RelayHost": relayHost, "RelayPort": relayPort, "More": o.More,
 	}
-	configure(t, filepath.Join(d.dir, "dovecot.conf"), "dovecot.conf", data)
-	configure(t, filepath.Join(d.dir, "create.lua"), "create.lua", data)
-	write(t, filepath.Join(d.dir, "masters"), passwords(map[string]string{o.Master: o.MasterPassword}))
-	write(t, filepath.Join(d.dir, "users"), passwords(o.Users))
-	for _, dir := range []string{d.mail(), filepath.Join(d.dir, "created")} {
+	if o.Config != nil {
+		write(t, d.file("dovecot.conf"), o.Config(d))
+	} else {
+		configure(t, d.file("dovecot.conf"), "dovecot.conf", data)
+	}
+	configure(t, d.file("create.lua"), "create.lua", data)
+	write(t, d.file("masters"), passwords(map[string]string{o.Master: o.MasterPassword}))
+	write(t, d.file("users"), passwords(o.Users))
+	for _, dir := range []string{d.mail(), d.file("created")} {
 		if err := os.Mkdir(dir, 0o777); err != nil {
 			t.Fatal(err)
 		}
@@ -131,11 +137,16 @@ func passwords(users map[string]string) string {
 	return b.String()
 }
 
-func (d *Dovecot) mail() string { return filepath.Join(d.dir, "mail") }
+func (d *Dovecot) file(path ...string) string {
+	return filepath.Join(append([]string{d.Dir}, path...)...)
+}
+
+// mail is where the users' homes are.
+func (d *Dovecot) mail() string { return d.file("mail") }
 
 // Created reports whether a user has come into being by logging in.
 func (d *Dovecot) Created(user string) bool {
-	_, err := os.Stat(filepath.Join(d.dir, "created", user))
+	_, err := os.Stat(d.file("created", user))
 	return err == nil
 }
 

@@ -26,6 +26,10 @@ type PostfixOptions struct {
 	Authority *Authority
 	// More is put at the end of main.cf.
 	More string
+	// Config returns whole files in place of those that are made of the other
+	// fields; the server listens on Postfix.Plain, and logs to Postfix.LogFile.
+	// It is called when the other fields of Postfix are set.
+	Config func(*Postfix) (main, master string)
 }
 
 // Postfix is a running Postfix that takes submissions for a domain, and no other
@@ -42,9 +46,10 @@ type Postfix struct {
 	Proxy   string // behind a PROXY header
 	Trusted string // takes mail from the loopback network without login, from any sender
 
-	Authority *Authority // of the certificate for 127.0.0.1 and mail.test
+	Authority         *Authority // of the certificate for 127.0.0.1 and mail.test
+	CertFile, KeyFile string     // PEM
 
-	dir string
+	Dir string // for its files: the queue in queue/, what daemons keep in data/
 }
 
 // StartPostfix runs a Postfix for as long as the test.
@@ -59,7 +64,9 @@ func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 	default:
 		o.Authority = NewAuthority(t)
 	}
-	p := &Postfix{dir: newDir(t), Authority: o.Authority}
+	p := &Postfix{Dir: newDir(t), Authority: o.Authority}
+	p.LogFile = p.file("log")
+	_, p.CertFile, p.KeyFile = p.Authority.Issue(t, "mail.test", "127.0.0.1")
 	ports := map[string]int{}
 	for name, address := range map[string]*string{
 		"Plain": &p.Plain, "TLS": &p.TLS, "XClient": &p.XClient, "Proxy": &p.Proxy, "Trusted": &p.Trusted,
@@ -68,33 +75,36 @@ func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 		*address = loopback(ports[name])
 	}
 	p.configure(t, o, ports)
-	p.server = server{
-		t: t, name: master, args: []string{"-d", "-c", p.config()},
-		log: filepath.Join(p.dir, "log"), up: func() bool { return answers(p.Plain) },
-	}
-	p.run()
+	p.run(t, p.Plain, master, "-d", "-c", p.file("config"))
 	return p
 }
 
-func (p *Postfix) config() string { return filepath.Join(p.dir, "config") }
+func (p *Postfix) file(path ...string) string {
+	return filepath.Join(append([]string{p.Dir}, path...)...)
+}
 
 func (p *Postfix) configure(t testing.TB, o PostfixOptions, ports map[string]int) {
 	t.Helper()
-	_, certFile, keyFile := p.Authority.Issue(t, "mail.test", "127.0.0.1")
 	data := map[string]any{
-		"Dir": p.dir, "Ports": ports, "CertFile": certFile, "KeyFile": keyFile,
+		"Dir": p.Dir, "Ports": ports, "CertFile": p.CertFile, "KeyFile": p.KeyFile,
 		"Domain": cmp.Or(o.Domain, Domain), "MaxSize": o.MaxSize, "More": o.More, "SASL": "none", "LMTP": "",
 	}
 	if o.Dovecot != nil {
 		data["SASL"], data["LMTP"] = o.Dovecot.SASL, o.Dovecot.LMTP
 	}
-	configure(t, filepath.Join(p.config(), "main.cf"), "main.cf", data)
-	configure(t, filepath.Join(p.config(), "master.cf"), "master.cf", data)
-	write(t, filepath.Join(p.dir, "senders"), "/^(.+)$/ $1\n")
-	write(t, filepath.Join(p.dir, "recipients"), "/^refuse-([45][0-9][0-9])-([0-9.]+)@/ $1 $2 as asked for\n")
-	write(t, filepath.Join(p.dir, "messages"), "/^data-([45][0-9][0-9])-([0-9.]+)@/ $1 $2 as asked for\n")
+	if o.Config != nil {
+		main, master := o.Config(p)
+		write(t, p.file("config", "main.cf"), main)
+		write(t, p.file("config", "master.cf"), master)
+	} else {
+		configure(t, p.file("config", "main.cf"), "main.cf", data)
+		configure(t, p.file("config", "master.cf"), "master.cf", data)
+	}
+	write(t, p.file("senders"), "/^(.+)$/ $1\n")
+	write(t, p.file("recipients"), "/^refuse-([45][0-9][0-9])-([0-9.]+)@/ $1 $2 as asked for\n")
+	write(t, p.file("messages"), "/^data-([45][0-9][0-9])-([0-9.]+)@/ $1 $2 as asked for\n")
 	for _, dir := range []string{"queue", "data"} {
-		if err := os.Mkdir(filepath.Join(p.dir, dir), 0o755); err != nil {
+		if err := os.Mkdir(p.file(dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -103,11 +113,11 @@ func (p *Postfix) configure(t testing.TB, o PostfixOptions, ports map[string]int
 		t.Fatal(err)
 	}
 	uid, _ := strconv.Atoi(owner.Uid)
-	if err := os.Chown(filepath.Join(p.dir, "data"), uid, -1); err != nil {
+	if err := os.Chown(p.file("data"), uid, -1); err != nil {
 		t.Fatal(err)
 	}
 	// It makes the directories of the queue.
-	if out, err := exec.Command("/usr/sbin/postfix", "-c", p.config(), "check").CombinedOutput(); err != nil {
+	if out, err := exec.Command("/usr/sbin/postfix", "-c", p.file("config"), "check").CombinedOutput(); err != nil {
 		t.Fatalf("postfix check: %v\n%s", err, out)
 	}
 }

@@ -15,19 +15,21 @@ import (
 // server is a program that serves in the foreground, with the processes that it
 // starts, and the log that they share.
 type server struct {
-	t    testing.TB
-	name string
-	args []string
-	log  string        // its file
-	up   func() bool   // reports whether it serves
-	cmd  *exec.Cmd     // nil: it does not run
-	done chan struct{} // closed when cmd has ended
+	LogFile string
+
+	t       testing.TB
+	address string // where it is to listen
+	name    string
+	args    []string
+	cmd     *exec.Cmd     // nil: it does not run
+	done    chan struct{} // closed when cmd has ended
 }
 
-// run starts the program for the first time, and ends it with the test.
-func (s *server) run() {
-	s.t.Helper()
-	s.t.Cleanup(func() {
+// run starts a program for the first time, and ends it with the test.
+func (s *server) run(t testing.TB, address, name string, args ...string) {
+	t.Helper()
+	s.t, s.address, s.name, s.args = t, address, name, args
+	t.Cleanup(func() {
 		s.Stop()
 		if s.t.Failed() {
 			s.t.Logf("the log of %s:\n%s", filepath.Base(s.name), tail(s.Log()))
@@ -40,7 +42,7 @@ func (s *server) run() {
 // returns when it serves.
 func (s *server) Start() {
 	s.t.Helper()
-	out, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
+	out, err := os.OpenFile(s.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -69,7 +71,7 @@ func (s *server) Start() {
 			s.t.Fatalf("%s did not start:\n%s", filepath.Base(s.name), tail(s.Log()))
 		default:
 		}
-		return s.up()
+		return listens(s.address)
 	}, filepath.Base(s.name)+" serves")
 }
 
@@ -100,7 +102,7 @@ func (s *server) end(sig syscall.Signal) {
 
 // Log returns what the server has logged so far.
 func (s *server) Log() string {
-	text, _ := os.ReadFile(s.log)
+	text, _ := os.ReadFile(s.LogFile)
 	return string(text)
 }
 
