@@ -45,6 +45,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.TLS = f.conn.TLS()
 	}
 	r.RemoteAddr = f.conn.Remote.String()
+	if r.URL.IsAbs() && r.URL.Path == "" {
+		r.URL.Path = "/" // RFC 9112 section 3.2.1
+	}
 
 	host := hostname(r.Host)
 	own := clean(r.URL.Path) && f.server.owns(r)
