@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -14,13 +15,13 @@ type address struct {
 	network string        // "tcp" or "unix"
 	target  string        // for net.Dial
 	tls     *tls.Config   // nil: connections are never secured
-	downed  chan struct{} // has room for one; full: look soon whether it is back
+	recheck chan struct{} // has room for one; full: the next check is to come soon
 
 	state // guarded by Pool.mu
 }
 
 func (p *Pool) newAddress(name string) (*address, error) {
-	a := &address{name: name, network: "tcp", target: name, downed: make(chan struct{}, 1)}
+	a := &address{name: name, network: "tcp", target: name, recheck: make(chan struct{}, 1)}
 	a.since = time.Now()
 	host := "localhost"
 	if path, ok := strings.CutPrefix(name, "unix:"); ok {
@@ -48,7 +49,8 @@ type state struct {
 	since   time.Time // when it came up or went down
 	slow    bool      // it came up at since, after it was down
 	well    time.Time // when a connection to it was last opened
-	busy    time.Time // when it last was too busy
+	busy    time.Time // when it last was too busy, or doubtful
+	doubt   bool      // a client's connection failed, and the next check decides
 	conns   int       // of clients: open, and being opened
 	opening int       // of those: being opened
 	turn    uint64    // when it was last chosen, as Pool.turns
@@ -97,34 +99,66 @@ func (p *Pool) closed(a *address) {
 // note notes that a connection to an address could be opened, or that it could
 // not. The caller holds mu.
 func (p *Pool) note(a *address, began time.Time, err error) {
-	now := time.Now()
 	switch {
 	case err == nil:
-		a.well = now
-		p.up(a, now)
+		a.well = time.Now()
+		p.up(a)
 	case errors.Is(err, ErrBusy):
-		a.busy = now
-		p.up(a, now)
+		a.busy = time.Now()
+		p.up(a)
+	case ours(err):
 	case began.Before(a.since): // it has come back, or gone down, meanwhile
-	case a.failure != nil:
-		a.failure, a.failed = err, began
 	default:
-		p.config.Log.Warn().Str("address", a.name).Str("error", legible(err)).Msg("server is down")
-		a.failure, a.failed, a.since, a.slow = err, began, now, false
-		select {
-		case a.downed <- struct{}{}:
-		default:
-		}
+		p.down(a, began, err)
 	}
 }
 
 // up notes that an address is well. The caller holds mu.
-func (p *Pool) up(a *address, now time.Time) {
+func (p *Pool) up(a *address) {
+	a.doubt = false
 	if a.failure == nil {
 		return
 	}
+	now := time.Now()
 	p.config.Log.Info().Str("address", a.name).Dur("down_for", now.Sub(a.since)).Msg("server is back")
 	a.failure, a.since, a.slow = nil, now, true
+}
+
+// down notes that an address is not well. The caller holds mu.
+func (p *Pool) down(a *address, began time.Time, err error) {
+	if a.failure == nil {
+		p.config.Log.Warn().Str("address", a.name).Str("error", legible(err)).Msg("server is down")
+		a.since, a.slow = time.Now(), false
+		a.checkSoon()
+	}
+	a.failure, a.failed, a.doubt = err, began, false
+}
+
+// doubtful notes that an address that may be well turned a client away. The
+// caller holds mu.
+func (p *Pool) doubtful(a *address) {
+	a.busy, a.doubt = time.Now(), true
+	a.checkSoon()
+}
+
+func (a *address) checkSoon() {
+	select {
+	case a.recheck <- struct{}{}:
+	default:
+	}
+}
+
+// ours reports whether err is for want of something at the gateway, and so says
+// nothing of the server.
+func ours(err error) bool {
+	for _, lack := range []syscall.Errno{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL,
+	} {
+		if errors.Is(err, lack) {
+			return true
+		}
+	}
+	return false
 }
 
 // tell wakes those who wait for news of an address. The caller holds mu.

@@ -18,12 +18,12 @@ func (p *Pool) Run(ctx context.Context) error {
 	return nil
 }
 
-// soon is when an address is looked at again that has just gone down: it may
-// have been no more than a hiccup.
+// soon is when an address is looked at that has just gone down, which may have
+// been no more than a hiccup, or that is in doubt.
 const soon = time.Second
 
-// watch checks one address: at once, then in intervals, and soon after it went
-// down.
+// watch checks one address: at once, then in intervals, and soon when there
+// is a reason.
 func (p *Pool) watch(ctx context.Context, a *address) {
 	next := time.NewTimer(0)
 	defer next.Stop()
@@ -31,7 +31,7 @@ func (p *Pool) watch(ctx context.Context, a *address) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-a.downed:
+		case <-a.recheck:
 			next.Reset(jitter(min(soon, p.config.CheckInterval)))
 			continue
 		case <-next.C:
@@ -52,7 +52,7 @@ func jitter(d time.Duration) time.Duration {
 func (p *Pool) servedLately(a *address) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return a.failure == nil && !a.well.IsZero() && time.Since(a.well) < p.config.CheckInterval/2
+	return a.failure == nil && !a.doubt && time.Since(a.well) < p.config.CheckInterval/2
 }
 
 // check opens a connection of the gateway's own, and says goodbye on it.

@@ -3,8 +3,10 @@ package upstream_test
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -161,4 +163,43 @@ func TestStopInCheck(t *testing.T) {
 	if s := p.Status()[0]; !s.Up {
 		t.Errorf("Status: %+v", s)
 	}
+}
+
+// TestClientThatIsTurnedAway has a server that does not want one client: it is
+// well for all others, and may not go down with each try of that one. When it
+// wants nobody, the next check finds out.
+func TestClientThatIsTurnedAway(t *testing.T) {
+	var nobody atomic.Bool
+	s := serve(t, func(c net.Conn) {
+		h, _, err := readHeader(c)
+		if err == nil && !nobody.Load() && !strings.HasPrefix(h.From, "192.0.2.66:") {
+			says(greeting)(c)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		var log record
+		p := newPool(t, upstream.Config{Addresses: []string{s.address}, ProxyProtocol: true, CheckInterval: time.Minute, Log: log.logger()})
+		run(t, p)
+		here := netip.MustParseAddrPort("198.51.100.2:443")
+		good := upstream.Header{Remote: netip.MustParseAddrPort("192.0.2.1:1"), Local: here}
+		bad := upstream.Header{Remote: netip.MustParseAddrPort("192.0.2.66:1"), Local: here}
+		for range 20 {
+			if _, err := p.Dial(t.Context(), bad); !errors.Is(err, upstream.ErrUnavailable) {
+				t.Fatal(err)
+			}
+			_ = dial(t, p, good).Close()
+			time.Sleep(time.Second)
+		}
+		if s := p.Status()[0]; !s.Up || len(log.lines()[0]) > 0 {
+			t.Errorf("Status: %+v, log %q", s, log.lines())
+		}
+		nobody.Store(true)
+		if _, err := p.Dial(t.Context(), good); !errors.Is(err, upstream.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if s := p.Status()[0]; s.Up {
+			t.Errorf("Status: %+v", s)
+		}
+	})
 }

@@ -3,7 +3,10 @@ package upstream
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"os"
 	"strings"
 	"time"
 )
@@ -157,7 +160,11 @@ func (d *dialing) place(ctx context.Context, a *address) (*Conn, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a.opening--
-	if !canceled {
+	switch {
+	case canceled:
+	case a.failure == nil && d.turnedAway(err):
+		d.doubtful(a)
+	default:
 		d.note(a, began, err)
 	}
 	d.tell()
@@ -167,6 +174,16 @@ func (d *dialing) place(ctx context.Context, a *address) (*Conn, error) {
 	}
 	c.placed = true
 	return c, nil
+}
+
+// turnedAway reports whether it may be this client that a server does not want:
+// it was told who that is, and did answer. No client is to put down an address
+// for all others.
+func (p *Pool) turnedAway(err error) bool {
+	var connect *net.OpError
+	return p.config.ProxyProtocol && err != nil && !errors.Is(err, ErrBusy) &&
+		!errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) &&
+		!(errors.As(err, &connect) && connect.Op == "dial")
 }
 
 // open connects to an address and brings the connection to where a login can
