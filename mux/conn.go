@@ -92,6 +92,11 @@ func (c *Conn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
+// Overdue ends when Shutdown does not wait any longer, and closes the
+// connection: a handler that finishes something for a client that is drained
+// gives it up then, even where it waits for somebody else than the client.
+func (c *Conn) Overdue() context.Context { return c.srv.overdue }
+
 // TLS returns the state of the TLS connection; nil before StartTLS.
 func (c *Conn) TLS() *tls.ConnectionState {
 	tc, ok := c.Conn.(*tls.Conn)

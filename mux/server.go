@@ -53,6 +53,9 @@ type Server struct {
 	epoch   time.Time     // of the server's clock, see now
 	crypto  chan struct{} // a slot for each handshake that may compute at a time
 	large   atomic.Int32  // live connections whose handshake was large
+
+	overdue context.Context // see Conn.Overdue
+	giveUp  context.CancelFunc
 }
 
 // New returns a Server that is ready to Serve.
@@ -66,6 +69,7 @@ func New(c Config) *Server {
 		epoch:  time.Now().Add(-1), // so that now is never zero
 		crypto: make(chan struct{}, 2*runtime.GOMAXPROCS(0)),
 	}
+	s.overdue, s.giveUp = context.WithCancel(context.Background())
 	s.limits.Store(c.Limits.withDefaults())
 	s.tls = newTLSConfigs(s)
 	s.table.init()
@@ -103,6 +107,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	s.giveUp()
 	for _, c := range s.table.all() {
 		c.wire.abort()
 	}
