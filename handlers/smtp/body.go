@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"time"
 )
 
 // errAborted says that the client gave a message up between two chunks.
@@ -92,6 +93,23 @@ func (b *body) check(p []byte) bool {
 		b.cr = c == '\r'
 	}
 	return true
+}
+
+// unhurried is a message that its client is not blamed for when it comes slowly
+// because nobody was reading: a backend that takes its time holds it up.
+type unhurried struct {
+	in     io.Reader
+	excuse func() // tells mux to measure the client's speed from now on
+	left   time.Time
+}
+
+func (u *unhurried) Read(p []byte) (int, error) {
+	if !u.left.IsZero() && time.Since(u.left) > time.Second {
+		u.excuse()
+	}
+	n, err := u.in.Read(p)
+	u.left = time.Now()
+	return n, err
 }
 
 // finish skips what the Session has left unread, so that the next octet is a

@@ -26,7 +26,7 @@ func (g *guard) dispatch(line string) {
 	case "MAIL":
 		g.passPath(verb, arg, "FROM:", g.helo && !g.mail, g.mailParameter)
 	case "RCPT":
-		g.passPath(verb, arg, "TO:", g.mail, func(string, string) string { return replyParameter })
+		g.passPath(verb, arg, "TO:", g.mail, g.rcptParameter)
 	case "DATA":
 		g.passBare(verb, arg, g.rcpts > 0)
 	case "BDAT":
@@ -136,12 +136,19 @@ func (g *guard) passPath(verb, arg, prefix string, turn bool, parameter func(key
 		g.refuse(replyBadUTF8)
 		return
 	}
+	given := make(map[string]bool)
 	for _, p := range parameters {
 		key, value, _ := strings.Cut(p, "=")
-		if refusal := parameter(strings.ToUpper(key), value); refusal != "" {
+		key = strings.ToUpper(key)
+		refusal := parameter(key, value)
+		if refusal == "" && given[key] {
+			refusal = replyTwice
+		}
+		if refusal != "" {
 			g.refuse(refusal)
 			return
 		}
+		given[key] = true
 	}
 	g.pass(verb, strings.Join(append([]string{prefix + "<" + path + ">"}, parameters...), " "))
 }
@@ -172,10 +179,21 @@ func (g *guard) mailParameter(key, value string) (refusal string) {
 			return replyTooBig
 		}
 	case "BODY", "SMTPUTF8", "AUTH":
+	case "RET", "ENVID":
+		return g.dsnParameter(key, value)
 	default:
 		return replyParameter
 	}
 	return ""
+}
+
+// rcptParameter checks a parameter of RCPT.
+func (g *guard) rcptParameter(key, value string) (refusal string) {
+	switch key {
+	case "NOTIFY", "ORCPT":
+		return g.dsnParameter(key, value)
+	}
+	return replyParameter
 }
 
 // auth checks AUTH (RFC 4954 section 4). Two spaces before the mechanism and

@@ -7,9 +7,10 @@ import (
 	"io"
 	"net"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
+
+	"posthorn/backend"
 )
 
 // guard is the net.Conn that go-smtp's server reads: a client as one would
@@ -24,7 +25,8 @@ type guard struct {
 	*wire
 	hostname string
 	limit    int64       // of a message, in octets
-	loggedIn func() bool // asked on go-smtp's goroutine
+	loggedIn func() bool // this and offer are asked on go-smtp's goroutine
+	offer    func() backend.Submission
 	panicked func(value any, stack []byte)
 
 	handout []byte // what go-smtp reads next
@@ -249,8 +251,7 @@ func (g *guard) advance(code, text string) string {
 		g.helo = g.helo || ok
 		g.resetTransaction()
 		if ok { // RFC 5321 section 4.1.1.1: the server names itself
-			_, rest, _ := strings.Cut(text, "\r\n")
-			return text[:4] + g.hostname + "\r\n" + rest
+			return greeted(g.hostname, extensions(text), g.offer())
 		}
 	case "MAIL":
 		g.mail = ok

@@ -11,6 +11,8 @@ import (
 	"testing/iotest"
 
 	gosmtp "github.com/emersion/go-smtp"
+
+	"posthorn/backend"
 )
 
 // pipe is a link whose client says what it has to say and closes.
@@ -55,6 +57,7 @@ func talk(t testing.TB, limit int64, in io.Reader) (replies string, messages []s
 		hostname: "localhost",
 		limit:    limit,
 		loggedIn: func() bool { return true },
+		offer:    func() backend.Submission { return backend.Submission{EightBitMIME: true, UTF8: true, DSN: true} },
 		panicked: func(v any, stack []byte) { t.Errorf("panic: %v\n%s", v, stack) },
 		closed:   make(chan struct{}),
 	}

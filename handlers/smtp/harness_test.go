@@ -43,20 +43,40 @@ type spool struct {
 	messages []message
 	aborted  int           // messages that failed while they were read
 	started  chan struct{} // when not nil, hears of each Data
+	sessions int           // that were opened
+
+	can       backend.Submission
+	passwords accounts.Passwords
+	reply     func(step string) error // to "MAIL" and "."; nil: everything is taken
+	hang      bool                    // no message is answered before its context ends
 }
 
 type message struct {
-	from string
-	to   []string
-	text string
+	from    string
+	to      []string
+	text    string
+	mail    gosmtp.MailOptions
+	rcpt    gosmtp.RcptOptions // of the last recipient
+	session int
 }
 
 func (s *spool) OpenIMAP(context.Context, *accounts.Login, *backend.Client) (backend.IMAPSession, error) {
 	panic("not for IMAP")
 }
 
-func (s *spool) OpenSubmission(context.Context, *accounts.Login, *backend.Client) (gosmtp.Session, error) {
-	return &spoolSession{spool: s}, nil
+func (s *spool) OpenSubmission(ctx context.Context, l *accounts.Login, _ *backend.Client) (gosmtp.Session, error) {
+	if opened, ok := l.Opened.(*spoolSession); ok {
+		opened.ctx = ctx
+		return opened, nil
+	}
+	return s.session(ctx), nil
+}
+
+func (s *spool) session(ctx context.Context) *spoolSession {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sessions++
+	return &spoolSession{spool: s, ctx: ctx, number: s.sessions}
 }
 
 func (s *spool) taken() []message {
@@ -66,19 +86,33 @@ func (s *spool) taken() []message {
 }
 
 type spoolSession struct {
-	spool *spool
-	m     message
+	spool  *spool
+	ctx    context.Context
+	number int
+	closed bool
+	m      message
 }
 
 func (s *spoolSession) Reset()        { s.m = message{} }
-func (s *spoolSession) Logout() error { return nil }
+func (s *spoolSession) Logout() error { return s.Close() }
 
-func (s *spoolSession) Mail(from string, _ *gosmtp.MailOptions) error {
-	s.m = message{from: from}
+func (s *spoolSession) Close() error {
+	s.spool.mu.Lock()
+	defer s.spool.mu.Unlock()
+	s.closed = true
 	return nil
 }
 
-func (s *spoolSession) Rcpt(to string, _ *gosmtp.RcptOptions) error {
+func (s *spoolSession) Mail(from string, o *gosmtp.MailOptions) error {
+	s.m = message{from: from, mail: *o, session: s.number}
+	if s.spool.reply != nil {
+		return s.spool.reply("MAIL")
+	}
+	return nil
+}
+
+func (s *spoolSession) Rcpt(to string, o *gosmtp.RcptOptions) error {
+	s.m.rcpt = *o
 	switch {
 	case strings.HasPrefix(to, "nobody@"):
 		return &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 1, 1}, Message: "no such user"}
@@ -98,6 +132,13 @@ func (s *spoolSession) Data(r io.Reader) error {
 		s.spool.started <- struct{}{}
 	}
 	text, err := io.ReadAll(r)
+	if s.spool.hang {
+		<-s.ctx.Done()
+		return context.Cause(s.ctx)
+	}
+	if err == nil && s.spool.reply != nil {
+		err = s.spool.reply(".")
+	}
 	s.spool.mu.Lock()
 	defer s.spool.mu.Unlock()
 	if err != nil {
@@ -137,7 +178,7 @@ func start(t testing.TB, edit func(*smtp.Handler, *mux.Config)) *gateway {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { kv.Close() })
-	g := &gateway{t: t, store: kv, keys: authkeys.New(kv), spool: new(spool), key: muxtest.KeyPair(t), log: new(muxtest.Log)}
+	g := &gateway{t: t, store: kv, keys: authkeys.New(kv), spool: newSpool(), key: muxtest.KeyPair(t), log: new(muxtest.Log)}
 	if g.accounts, err = accounts.New(ctx, kv, g.keys, accounts.Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -298,9 +339,11 @@ func (c *client) envelope() {
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 
 // Submission implements backend.Backend.
-func (s *spool) Submission(*accounts.Login) backend.Submission {
-	return backend.Submission{EightBitMIME: true, UTF8: true}
-}
+func (s *spool) Submission(*accounts.Login) backend.Submission { return s.can }
 
 // Passwords implements backend.Backend.
-func (s *spool) Passwords(backend.Service, *backend.Client) accounts.Passwords { return nil }
+func (s *spool) Passwords(backend.Service, *backend.Client) accounts.Passwords { return s.passwords }
+
+func newSpool() *spool {
+	return &spool{can: backend.Submission{EightBitMIME: true, UTF8: true}}
+}

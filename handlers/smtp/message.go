@@ -50,7 +50,7 @@ const dateLayout = "Mon, 2 Jan 2006 15:04:05 -0700"
 // authored returns the header's fields with a From field of the account's, as
 // far as the policy wants one.
 func (s *session) authored(h *header) ([]byte, error) {
-	foreign := h.checkAuthor(s.login.Account.Has)
+	foreign := h.checkAuthor(s.own)
 	switch {
 	case s.h.From == FromReplace && foreign != nil:
 		from := mail.Address{Name: h.displayName(), Address: s.sender}
@@ -62,6 +62,10 @@ func (s *session) authored(h *header) ([]byte, error) {
 	}
 	return h.raw, nil
 }
+
+// own reports whether an address may stand in a message's From field. Where the
+// backend decides whose name an account may send in, it decides that too.
+func (s *session) own(address string) bool { return s.anySender || s.login.Account.Has(address) }
 
 func fromField(a mail.Address) []byte { return []byte("From: " + a.String() + "\r\n") }
 

@@ -3,6 +3,8 @@ package smtp
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 
 	gosmtp "github.com/emersion/go-smtp"
 
@@ -25,6 +27,8 @@ const (
 	replyBadPath      = "501 5.5.4 Want <address> and parameters\r\n"
 	replyQuoted       = "553 5.1.3 Quoted local parts are not accepted\r\n"
 	replyBadUTF8      = "553 5.6.7 Address is not valid UTF-8\r\n"
+	replyTwice        = "501 5.5.4 Parameter given twice\r\n"
+	replyBadParameter = "501 5.5.4 Bad value of a parameter\r\n"
 	replyParameter    = "555 5.5.4 Parameter not recognized\r\n"
 	replyTooBig       = "552 5.3.4 Message too big\r\n"
 	replyBadChunk     = "501 5.5.4 Bad chunk size\r\n"
@@ -51,6 +55,7 @@ var (
 	errRevoked      = smtpError(421, 4, 7, 0, "Access revoked")
 	errLater        = smtpError(451, 4, 3, 0, "Try again later")
 	errSenderSyntax = smtpError(553, 5, 1, 7, "Bad sender address syntax")
+	errRcptOriginal = smtpError(501, 5, 5, 4, "Bad original recipient")
 	errRcptSyntax   = smtpError(553, 5, 1, 3, "Bad recipient address syntax")
 	errNeedUTF8     = smtpError(553, 5, 6, 7, "Address needs SMTPUTF8")
 	errForeignFrom  = smtpError(550, 5, 7, 1, "MAIL FROM must be an address of your account")
@@ -74,10 +79,19 @@ func shown(err error) error {
 		return nil
 	}
 	var reply *gosmtp.SMTPError
-	if errors.As(err, &reply) {
-		return reply
+	if !errors.As(err, &reply) || reply.Code < 400 || reply.Code > 599 {
+		return errLater
 	}
-	return errLater
+	if c := reply.EnhancedCode; strings.Contains(reply.Message, "\n") && c[0] > 0 {
+		// go-smtp has the code before the last line only; RFC 2034 section 4
+		// wants it before each.
+		code := fmt.Sprintf("%d.%d.%d ", c[0], c[1], c[2])
+		return &gosmtp.SMTPError{
+			Code: reply.Code, EnhancedCode: gosmtp.NoEnhancedCode,
+			Message: code + strings.ReplaceAll(reply.Message, "\n", "\n"+code),
+		}
+	}
+	return reply
 }
 
 // goodbyeReply is the 421 for the end of a connection's context.

@@ -28,10 +28,12 @@ type session struct {
 	client backend.Client
 
 	login    *accounts.Login // nil: nobody
-	upstream gosmtp.Session  // the backend's, opened at the first MAIL; nil: none
+	upstream gosmtp.Session  // the backend's, opened at AUTH or at the first MAIL; nil: none
+	at       string          // the backend that upstream is at, as login.Account.Backend named it
 
-	sender string // own address for the message under way, also for MAIL FROM:<>
-	utf8   bool   // SMTPUTF8 was asked for
+	sender    string // for the message under way, also with MAIL FROM:<>
+	anySender bool   // the backend decides whose addresses may be in that message
+	utf8      bool   // SMTPUTF8 was asked for
 }
 
 func (h *Handler) newSession(ctx context.Context, c *mux.Conn, g *guard) *session {
@@ -78,8 +80,25 @@ func (s *session) enterByKey() error {
 	return s.enter(login)
 }
 
-// enter makes login the connection's.
+// enter makes login the connection's, with the conversation that it has opened.
 func (s *session) enter(login *accounts.Login) error {
+	if err := s.admit(login); err != nil {
+		if login.Opened != nil {
+			_ = login.Opened.Close()
+			login.Opened = nil
+		}
+		return err
+	}
+	s.dropUpstream()
+	s.login = login
+	if login.Opened != nil {
+		return s.openUpstream()
+	}
+	return nil
+}
+
+// admit lets login have the connection, if mux and accounts still let it.
+func (s *session) admit(login *accounts.Login) error {
 	err := s.conn.SetIdentity(mux.Identity{
 		Account:   login.Account.ID,
 		Address:   login.Address,
@@ -90,12 +109,7 @@ func (s *session) enter(login *accounts.Login) error {
 	if err != nil { // which mux logs
 		return errConns
 	}
-	if err := s.confirm(login); err != nil {
-		return err
-	}
-	s.dropUpstream()
-	s.login = login
-	return nil
+	return s.confirm(login)
 }
 
 // confirm looks a login up again, after the connection has become its own: a
@@ -149,10 +163,14 @@ func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error
 	return challenge, false, nil
 }
 
-// authFailed notes why a login failed and returns what the client hears.
+// authFailed notes why a login failed and returns what the client hears: what
+// the backend has said, when that is neither yes nor no.
 func (s *session) authFailed(mechanism string, err error) error {
 	refused, ok := isRefused(err)
 	if !ok {
+		if reply := new(gosmtp.SMTPError); errors.As(err, &reply) {
+			return shown(reply)
+		}
 		s.log().Warn().Err(err).Msg("logins are not available")
 		return errAuthLater
 	}
@@ -174,6 +192,7 @@ func (s *session) Mail(from string, o *gosmtp.MailOptions) error {
 	if err := s.check(); err != nil {
 		return err
 	}
+	s.anySender = s.h.Backend.Submission(s.login).AnySender
 	address, err := s.checkSender(from, o.UTF8)
 	if err != nil {
 		return err
@@ -182,7 +201,6 @@ func (s *session) Mail(from string, o *gosmtp.MailOptions) error {
 		return shown(err)
 	}
 	if err := s.upstream.Mail(address, o); err != nil {
-		s.dropUpstream() // which may be what is wrong
 		return shown(err)
 	}
 	s.utf8 = o.UTF8
@@ -208,10 +226,14 @@ func (s *session) check() error {
 	if s.login == nil {
 		return errNotLoggedIn
 	}
+	if s.at != s.login.Account.Backend { // it has moved
+		s.dropUpstream()
+	}
 	return nil
 }
 
-// checkSender returns the normalized form of an own address, or of none.
+// checkSender returns the normalized form of an own address, or of none. An
+// address that the backend judges is left as it was written.
 func (s *session) checkSender(from string, utf8 bool) (string, error) {
 	if from == "" {
 		return "", nil
@@ -223,7 +245,10 @@ func (s *session) checkSender(from string, utf8 bool) (string, error) {
 	if err != nil {
 		return "", errSenderSyntax
 	}
-	if !s.login.Account.Has(address) {
+	switch {
+	case s.anySender:
+		return from, nil
+	case !s.login.Account.Has(address):
 		return "", errForeignFrom
 	}
 	return address, nil
@@ -242,6 +267,12 @@ func (s *session) Rcpt(to string, o *gosmtp.RcptOptions) error {
 	if _, err := accounts.ParseAddress(to); err != nil {
 		return errRcptSyntax
 	}
+	switch original := o.OriginalRecipient; {
+	case strings.ContainsFunc(original, unicode.IsControl):
+		return errRcptOriginal
+	case !s.utf8 && !isASCII(original): // RFC 6533 section 3
+		return errNeedUTF8
+	}
 	return shown(s.upstream.Rcpt(to, o))
 }
 
@@ -249,7 +280,7 @@ func (s *session) Rcpt(to string, o *gosmtp.RcptOptions) error {
 // in the guard.
 func (s *session) Data(io.Reader) error {
 	in := s.guard.body
-	message, err := s.compose(in)
+	message, err := s.compose(&unhurried{in: in, excuse: func() { s.conn.OwesData(true) }})
 	if err == nil {
 		err = s.upstream.Data(message)
 	}
@@ -264,6 +295,7 @@ func (s *session) Data(io.Reader) error {
 func (s *session) openUpstream() (err error) {
 	if s.upstream == nil {
 		s.upstream, err = s.h.Backend.OpenSubmission(s.ctx, s.login, &s.client)
+		s.login.Opened, s.at = nil, s.login.Account.Backend
 	}
 	return err
 }
@@ -290,6 +322,9 @@ func (s *session) Reset() {
 func (s *session) Logout() error { return nil }
 
 func (s *session) close() { s.dropUpstream() }
+
+// offer is what clients can do here, and whoever is logged in at the backend.
+func (s *session) offer() backend.Submission { return s.h.offer(s.login) }
 
 // isRefused reports whether err is the door's answer to wrong credentials, and
 // not a failure of the door.

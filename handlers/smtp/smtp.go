@@ -61,7 +61,7 @@ func (h *Handler) ServeConn(ctx context.Context, c *mux.Conn) {
 	w := newWire(ctx, c, h.maxLine())
 	stop := w.watch()
 	defer stop()
-	work, cancel := patient(ctx)
+	work, cancel := patient(ctx, c.Overdue())
 	defer cancel()
 
 	g := &guard{
@@ -72,7 +72,7 @@ func (h *Handler) ServeConn(ctx context.Context, c *mux.Conn) {
 		closed:   make(chan struct{}),
 	}
 	s := h.newSession(work, c, g)
-	g.loggedIn, g.panicked = s.loggedIn, s.panicked
+	g.loggedIn, g.offer, g.panicked = s.loggedIn, s.offer, s.panicked
 	defer s.close()
 
 	// go-smtp serves this one connection and is done.
@@ -84,9 +84,10 @@ func (h *Handler) ServeConn(ctx context.Context, c *mux.Conn) {
 }
 
 // patient returns a context that ends with ctx, except when that is draining:
-// a message whose last octet is in is delivered then.
-func patient(ctx context.Context) (context.Context, context.CancelFunc) {
+// a message whose last octet is in is delivered then, unless that is overdue.
+func patient(ctx, overdue context.Context) (context.Context, context.CancelFunc) {
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stopDrain := context.AfterFunc(overdue, func() { cancel(mux.ErrDraining) })
 	stop := context.AfterFunc(ctx, func() {
 		if cause := context.Cause(ctx); !errors.Is(cause, mux.ErrDraining) {
 			cancel(cause)
@@ -94,6 +95,7 @@ func patient(ctx context.Context) (context.Context, context.CancelFunc) {
 	})
 	return work, func() {
 		stop()
+		stopDrain()
 		cancel(nil)
 	}
 }
@@ -109,11 +111,20 @@ func (h *Handler) server(s *session) *gosmtp.Server {
 	server.Domain = h.hostname()
 	server.MaxMessageBytes = h.maxMessageSize() // only for EHLO: guard enforces it
 	server.MaxRecipients = h.maxRecipients()
-	server.MaxLineLength = 0        // guard's
-	server.AllowInsecureAuth = true // go-smtp cannot see that this is TLS
-	server.EnableSMTPUTF8 = true
+	server.MaxLineLength = 0                             // guard's
+	server.AllowInsecureAuth = true                      // go-smtp cannot see that this is TLS
+	server.EnableSMTPUTF8, server.EnableDSN = true, true // guard shows what there is of it
 	server.ErrorLog = errorLog{s}
 	return server
+}
+
+// offer is what somebody, or anybody, can do here and at the backend.
+func (h *Handler) offer(l *accounts.Login) backend.Submission {
+	can := h.Backend.Submission(l)
+	if most := h.maxMessageSize(); can.MaxSize == 0 || can.MaxSize > most {
+		can.MaxSize = most
+	}
+	return can
 }
 
 func (h *Handler) hostname() string {

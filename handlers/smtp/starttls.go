@@ -3,9 +3,9 @@ package smtp
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
+	"posthorn/backend"
 	"posthorn/mux"
 )
 
@@ -93,16 +93,18 @@ func (t *cleartext) answer(verb, arg string) {
 	}
 }
 
+// inClear are the extensions that are named before TLS.
+var inClear = []string{"PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING", "SMTPUTF8", "DSN", "SIZE", "STARTTLS"}
+
 func (t *cleartext) greet(verb, arg string) {
 	switch {
 	case !validName(strings.Trim(arg, " \t")):
 		t.bad++
 		t.reply(replyBadHelo)
 	case verb == "HELO":
-		t.reply("250 " + t.h.hostname() + "\r\n")
+		t.reply(greeted(t.h.hostname(), nil, backend.Submission{}))
 	default:
-		t.reply(fmt.Sprintf("250-%s\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n"+
-			"250-CHUNKING\r\n250-SMTPUTF8\r\n250-SIZE %d\r\n250 STARTTLS\r\n", t.h.hostname(), t.h.maxMessageSize()))
+		t.reply(greeted(t.h.hostname(), inClear, t.h.offer(nil)))
 	}
 }
 
