@@ -23,6 +23,9 @@ type Embedded struct {
 	// Domains are the local ones, in lower case: an unknown address in one of
 	// them does not exist; in any other domain it would have to be relayed to.
 	Domains []string
+	// Has reports whether an account's mailbox is here; nil: all are. To others
+	// mail would have to be relayed.
+	Has func(*accounts.Account) bool
 	// Log is told why a delivery failed; the client only hears that it did.
 	Log zerolog.Logger
 }
@@ -85,9 +88,11 @@ func (s *embeddedSubmission) Rcpt(to string, _ *smtp.RcptOptions) error {
 	case errors.Is(err, accounts.ErrNoAccount) && s.backend.local(address):
 		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "No such user here"}
 	case errors.Is(err, accounts.ErrNoAccount):
-		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "Relaying denied"}
+		return relayingDenied
 	case err != nil:
 		return s.backend.unavailable(err, "looking up a recipient")
+	case s.backend.Has != nil && !s.backend.Has(account):
+		return relayingDenied
 	}
 	if !slices.Contains(s.users, account.ID) {
 		s.users = append(s.users, account.ID)
@@ -126,6 +131,8 @@ func (e *Embedded) unavailable(err error, operation string) error {
 	e.Log.Warn().Err(err).Str("operation", operation).Msg("embedded backend")
 	return later
 }
+
+var relayingDenied = &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "Relaying denied"}
 
 var later = &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "Try again later"}
 

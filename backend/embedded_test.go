@@ -145,6 +145,19 @@ func TestReceivesWhileDisabled(t *testing.T) {
 	}
 }
 
+// Mail for an account whose mailbox is elsewhere would have to be relayed.
+func TestNoMailForAccountsElsewhere(t *testing.T) {
+	b := start(t, mailbox.Options{})
+	b.Has = func(a *accounts.Account) bool { return a.ID != b.bob.ID }
+	var refused *smtp.SMTPError
+	if err := b.submit(strings.NewReader(text), "bob@localhost"); !errors.As(err, &refused) || refused.Code != 550 || b.messages(b.bob) != 0 {
+		t.Errorf("got %v", err)
+	}
+	if err := b.submit(strings.NewReader(text), "alice@localhost"); err != nil || b.messages(b.alice) != 1 {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestTransactionsAreApart(t *testing.T) {
 	b := start(t, mailbox.Options{})
 	s, err := b.OpenSubmission(context.Background(), &accounts.Login{Account: b.alice}, new(backend.Client))

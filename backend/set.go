@@ -30,9 +30,12 @@ type UnknownError struct{ Name string }
 
 func (e *UnknownError) Error() string { return fmt.Sprintf("no backend %q is configured", e.Name) }
 
-// find returns the backend for an account, or for an address (normalized) that
-// no account has.
-func (s *Set) find(address string, a *accounts.Account) (Backend, error) {
+// Of returns the name of an account's backend, which need not be there.
+func (s *Set) Of(a *accounts.Account) string { return s.name("", a) }
+
+// name returns that of the backend for an account, or for an address
+// (normalized) that no account has.
+func (s *Set) name(address string, a *accounts.Account) string {
 	name := ""
 	if a != nil {
 		name, address = a.Backend, a.Primary()
@@ -43,6 +46,12 @@ func (s *Set) find(address string, a *accounts.Account) (Backend, error) {
 	if name == "" {
 		name = s.Default
 	}
+	return name
+}
+
+// find returns the backend that name names.
+func (s *Set) find(address string, a *accounts.Account) (Backend, error) {
+	name := s.name(address, a)
 	if b, ok := s.Backends[name]; ok {
 		return b, nil
 	}
