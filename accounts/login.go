@@ -58,6 +58,7 @@ const (
 	UnknownUser   Reason = "unknown user"
 	NoPassword    Reason = "account has no password"
 	WrongPassword Reason = "wrong password"
+	Moved         Reason = "account moved to another backend"
 	OtherAccount  Reason = "key and password of different accounts"
 	BadIdentity   Reason = "authorization identity of another account"
 	Throttled     Reason = "throttled"
@@ -78,9 +79,9 @@ func isRefusal(err error) bool {
 // keyMechanism is Login.Mechanism for a key without SASL.
 const keyMechanism = "PREAUTH"
 
-// Check reports whether l still holds: its account is there and enabled, and
-// its key, if one proved it, is registered for the account, unexpired and in
-// scope. A submission asks at each MAIL. On success it brings l up to date.
+// Check reports whether l still holds: its account is there, enabled and at the
+// same backend, and its key, if one proved it, is registered for the account,
+// unexpired and in scope. A submission asks at each MAIL. On success it brings l up to date.
 // Its errors are those of Auth.
 func (s *Store) Check(ctx context.Context, l *Login) error {
 	if !l.Key.IsZero() {
@@ -95,8 +96,7 @@ func (s *Store) Check(ctx context.Context, l *Login) error {
 	case a.Disabled:
 		return refuse(Disabled, a.ID)
 	}
-	l.update(a)
-	return nil
+	return l.update(a)
 }
 
 func (s *Store) checkKey(ctx context.Context, l *Login) error {
@@ -107,18 +107,25 @@ func (s *Store) checkKey(ctx context.Context, l *Login) error {
 	case l.Key != l.Peer.Key || now.Account.ID != l.Account.ID:
 		return refuse(UnknownKey, l.Key.String()+" belongs to another account now")
 	}
+	if err := l.update(now.Account); err != nil {
+		return err
+	}
 	l.Expires, l.NoPreauth = now.Expires, now.NoPreauth
-	l.update(now.Account)
 	s.noteKey(l)
 	return nil
 }
 
-// update gives l a newer snapshot of its account.
-func (l *Login) update(a *Account) {
+// update gives l a newer snapshot of its account, or refuses one whose mail is
+// elsewhere now than where l has led.
+func (l *Login) update(a *Account) error {
+	if a.Backend != l.Account.Backend {
+		return refuse(Moved, a.ID)
+	}
 	l.Account = a
 	if !slices.Contains(a.Addresses, l.Address) {
 		l.Address = a.Primary()
 	}
+	return nil
 }
 
 // byKey finds who a peer's key logs in, as the registry and the account are

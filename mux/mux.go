@@ -54,6 +54,7 @@ type Identity struct {
 	Address   string               `json:"address,omitempty"`   // as logged in
 	Mechanism string               `json:"mechanism,omitempty"` // as in accounts.Login
 	Key       authkeys.Fingerprint `json:"key,omitzero"`        // the key that proved it, or zero
+	Backend   string               `json:"backend,omitempty"`   // that the account's record names; empty: none
 	Expires   time.Time            `json:"expires,omitzero"`    // the connection is closed with ErrRevoked then; zero: never
 }
 

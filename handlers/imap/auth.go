@@ -218,6 +218,7 @@ func (d *dialog) open(ctx context.Context, l *accounts.Login) (backend.IMAPSessi
 func (d *dialog) claim(ctx context.Context, l *accounts.Login) error {
 	err := d.conn.SetIdentity(mux.Identity{
 		Account: l.Account.ID, Address: l.Address, Mechanism: l.Mechanism, Key: l.Key, Expires: l.Expires,
+		Backend: l.Account.Backend,
 	})
 	if err != nil {
 		return err

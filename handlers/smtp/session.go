@@ -104,6 +104,7 @@ func (s *session) admit(login *accounts.Login) error {
 		Address:   login.Address,
 		Mechanism: login.Mechanism,
 		Key:       login.Key,
+		Backend:   login.Account.Backend,
 		Expires:   login.Expires,
 	})
 	if err != nil { // which mux logs
