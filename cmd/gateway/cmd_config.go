@@ -19,12 +19,13 @@ func (c *cli) configCheckCmd() *cobra.Command {
 		Use:   "check FILE",
 		Short: "Report everything that is wrong with a configuration file",
 		Long: `Report everything that is wrong with a configuration file, with line numbers, and
-exit with 1 if there is anything. Nothing else is looked at: neither whether the
-certificates are there, nor whether the addresses are free.`,
+exit with 1 if there is anything. The master passwords and CAs of backends must be
+there and readable for whoever asks. Nothing else is looked at: neither whether the
+certificates are there, nor whether the addresses are free or anybody answers.`,
 		Example: "  posthorn config check /etc/posthorn/config.yaml",
 		Args:    c.args(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if _, err := loadConfig(args[0]); err != nil {
+			if _, err := loadForServing(args[0]); err != nil {
 				return withHint(err, "config.yaml in the source explains every key")
 			}
 			fmt.Fprintf(c.stderr, "%s: no mistakes\n", args[0])

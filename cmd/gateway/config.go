@@ -24,7 +24,17 @@ type Config struct {
 	MailNames     MailNames     `yaml:"mail_names"`
 	TLS           TLS           `yaml:"tls"`
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
-	Limits        Limits        `yaml:"limits"`
+
+	// Backends are the mail systems behind the gateway. Beside them there is
+	// always "embedded", its own mailboxes.
+	Backends []Backend `yaml:"backends"`
+	// DefaultBackend is where accounts are whose record names none, and whose
+	// domain is none of a backend's.
+	DefaultBackend string `yaml:"default_backend"`
+	// Site is where the web site of the domains is.
+	Site Site `yaml:"site"`
+
+	Limits Limits `yaml:"limits"`
 
 	// MaxMessageSize is the largest message that clients may submit; a mailbox
 	// takes a little more, for what submission adds.
@@ -110,6 +120,9 @@ type Limits struct {
 	PreLogin Duration `yaml:"pre_login"`
 	// Idle is how long a client that has logged in may be silent.
 	Idle Duration `yaml:"idle"`
+	// DeadPeer is after what time a peer is let go that has vanished from the
+	// network without a word: a client, and, after a restart, a backend's server.
+	DeadPeer Duration `yaml:"dead_peer"`
 	// MinRate is how many bytes a second a client must take or send while
 	// data waits.
 	MinRate int `yaml:"min_rate"`
@@ -188,11 +201,13 @@ func defaultConfig() *Config {
 			IMAPS:       []string{"localhost:8993"},
 			Submissions: []string{"localhost:8465"},
 		},
-		TLS: TLS{MinVersion: "1.2", UnknownName: "alert"},
+		TLS:            TLS{MinVersion: "1.2", UnknownName: "alert"},
+		DefaultBackend: embedded,
 		Limits: Limits{
 			Handshake: Duration(10 * time.Second),
 			PreLogin:  Duration(time.Minute),
 			Idle:      Duration(35 * time.Minute),
+			DeadPeer:  Duration(3 * time.Minute),
 			MinRate:   100,
 
 			Connections:              20000,
@@ -277,6 +292,9 @@ func (c *Config) resolve(dir string) {
 	paths := []*string{&c.DataDir, &c.Admin.Socket}
 	for i := range c.TLS.Files {
 		paths = append(paths, &c.TLS.Files[i].Cert, &c.TLS.Files[i].Key)
+	}
+	for i := range c.Backends {
+		paths = append(paths, c.Backends[i].paths()...)
 	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {

@@ -45,6 +45,7 @@ func (c *Config) check() problems {
 	}
 	c.checkListen(&p)
 	c.checkTLS(&p)
+	c.checkBackends(&p)
 	c.checkLimits(&p)
 	p.oneOf("submission.from_header", c.Submission.FromHeader, "refuse", "replace", "allow")
 	p.atLeast("submission.max_recipients", c.Submission.MaxRecipients, 100) // RFC 5321 section 4.5.3.1.8
@@ -128,6 +129,7 @@ func (c *Config) checkLimits(p *problems) {
 	p.duration("limits.idle", l.Idle, time.Minute, 30*24*time.Hour)
 	p.duration("limits.password_window", l.PasswordWindow, time.Second, 24*time.Hour)
 	p.duration("limits.password_block", l.PasswordBlock, time.Second, 30*24*time.Hour)
+	p.duration("limits.dead_peer", l.DeadPeer, 10*time.Second, 24*time.Hour)
 	p.atLeast("limits.min_rate", l.MinRate, 1)
 	p.atLeast("limits.connections", l.Connections, 1)
 	p.atLeast("limits.connections_per_source", l.ConnectionsPerSource, 1)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -41,36 +42,64 @@ func (e *MistakesError) Error() string {
 
 // loadConfig reads a configuration file over the defaults. What is wrong in
 // the file is a *MistakesError that holds all of it.
-func loadConfig(file string) (*Config, error) {
+func loadConfig(file string) (*Config, error) { return readConfig(file, nil) }
+
+// loadForServing is loadConfig for those who need the files that a
+// configuration names, too.
+func loadForServing(file string) (*Config, error) { return readConfig(file, (*Config).checkFiles) }
+
+func readConfig(file string, more func(*Config) problems) (*Config, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	c, mistakes := parseConfig(data)
-	if len(mistakes) > 0 {
+	root, c, mistakes := readTree(data)
+	c.resolve(filepath.Dir(file))
+	if more != nil {
+		mistakes = append(mistakes, locate(root, more(c))...)
+	}
+	if mistakes = byLine(mistakes); len(mistakes) > 0 {
 		return nil, &MistakesError{file, mistakes}
 	}
-	c.resolve(filepath.Dir(file))
 	return c, nil
 }
 
 // parseConfig reads a configuration over the defaults, and reports everything
 // that is wrong with it, by line.
 func parseConfig(data []byte) (*Config, []Mistake) {
-	c := defaultConfig()
-	root, mistakes := parseTree(data)
+	_, c, mistakes := readTree(data)
+	return c, byLine(mistakes)
+}
+
+// readTree is parseConfig that returns the tree as well; nil: there is none.
+func readTree(data []byte) (root *yaml.Node, c *Config, mistakes []Mistake) {
+	c = defaultConfig()
+	root, mistakes = parseTree(data)
 	if root == nil {
-		return c, mistakes
+		return nil, c, mistakes
 	}
 	mistakes = checkKeys(root, reflect.TypeFor[Config](), "")
 	mistakes = append(mistakes, mistakesOf(root.Decode(c))...)
-	for _, p := range c.check() {
-		mistakes = append(mistakes, Mistake{lineOf(root, p.key), p.key + " " + p.text})
+	return root, c, append(mistakes, locate(root, c.check())...)
+}
+
+// locate finds the lines of problems; a nil root has none.
+func locate(root *yaml.Node, all problems) (mistakes []Mistake) {
+	for _, p := range all {
+		line := 0
+		if root != nil {
+			line = lineOf(root, p.key)
+		}
+		mistakes = append(mistakes, Mistake{line, p.key + " " + p.text})
 	}
+	return mistakes
+}
+
+// byLine sorts mistakes. What could not be read is not worth a second complaint
+// about its value.
+func byLine(mistakes []Mistake) []Mistake {
 	slices.SortStableFunc(mistakes, func(a, b Mistake) int { return cmp.Compare(a.Line, b.Line) })
-	// What could not be read is not worth a second complaint about its value.
-	mistakes = slices.CompactFunc(mistakes, func(a, b Mistake) bool { return a.Line == b.Line && a.Line != 0 })
-	return c, mistakes
+	return slices.CompactFunc(mistakes, func(a, b Mistake) bool { return a.Line == b.Line && a.Line != 0 })
 }
 
 // parseTree returns a document's root; nil when there is none, which is no
@@ -165,6 +194,10 @@ func checkMapping(n *yaml.Node, t reflect.Type, path string) (mistakes []Mistake
 func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	fields := make(map[string]reflect.Type)
 	for f := range t.Fields() {
+		if f.Anonymous { // inline
+			maps.Copy(fields, fieldsOf(f.Type))
+			continue
+		}
 		fields[f.Tag.Get("yaml")] = f.Type
 	}
 	return fields

@@ -54,9 +54,39 @@ func keysInStruct(t reflect.Type, path string) (keys []string) {
 		return []string{path}
 	}
 	for f := range t.Fields() {
+		if f.Anonymous {
+			keys = append(keys, keysInStruct(f.Type, path)...)
+			continue
+		}
 		keys = append(keys, keysInStruct(f.Type, join(path, f.Tag.Get("yaml")))...)
 	}
 	return keys
+}
+
+// The backend that the example shows in a comment names every key there is, and
+// is one.
+func TestExampleBackend(t *testing.T) {
+	data, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(data), "Dovecot and Postfix on this machine:\n")
+	text, _, _ = strings.Cut(text, "backends: []")
+	text = "domains: [example.org]\nbackends:\n" + strings.ReplaceAll("\n"+text, "\n#", "\n")
+	cfg, mistakes := parseConfig([]byte(text))
+	if len(mistakes) > 0 || len(cfg.Backends) != 1 {
+		t.Fatalf("%v in\n%s", mistakes, text)
+	}
+	root, _ := parseTree([]byte(text))
+	item := child(child(root, "backends").value, "[0]").value
+	want := keysInStruct(reflect.TypeFor[Backend](), "")
+	want = slices.DeleteFunc(want, func(key string) bool { // said once, for both parts
+		name, ok := strings.CutPrefix(key, "submission.")
+		return ok && !slices.Contains([]string{"addresses", "login", "client_address", "sender"}, name)
+	})
+	if diff := cmp.Diff(want, keysInFile(item, "")); diff != "" {
+		t.Errorf("its keys are not those of Backend, in that order (-Backend +file):\n%s", diff)
+	}
 }
 
 func TestMistakes(t *testing.T) {
@@ -98,6 +128,33 @@ func TestMistakes(t *testing.T) {
 		{"limits", "limits:\n  min_rate: 0\n  unauthenticated_full: 5\n  pre_login_line: 1\n  pre_login: 5s\nsubmission:\n  max_recipients: 3\nmax_message_size: 1 KiB\n",
 			[]Mistake{{2, "at least 1"}, {3, "at least 4000"}, {4, "at least 512"}, {5, "limits.handshake"}, {7, "at least 100"}, {8, "at least 65536"}}},
 		{"certificate", "tls:\n  files:\n    - cert: both.pem\n    - key: a.pem\n", []Mistake{{4, "must name a certificate"}}},
+		{"backend", "domains: [a.example]\nbackends:\n  - name: mail\n    domains: [a.example]\n    imap:\n      addresses: ['127.0.0.1:143', '[::1]:143', 'localhost:143', 'unix:/run/imap']\n    submission:\n      addresses: [mx.example:465]\n      tls: implicit\ndefault_backend: mail\n", nil},
+		{"backend names", "backends:\n  - imap: {addresses: ['[::1]:1']}\n  - name: embedded\n    imap: {addresses: ['[::1]:1']}\n  - name: A b\n    imap: {addresses: ['[::1]:1']}\n  - name: a\n    imap: {addresses: ['[::1]:1']}\n  - name: a\n    imap: {addresses: ['[::1]:1']}\ndefault_backend: b\n",
+			[]Mistake{{2, "backends[0] must have a name"}, {3, "gateway's own"}, {5, "lower-case"}, {9, "twice: a"}, {11, `must be one of embedded, , embedded, A b, a, a, not "b"`}}},
+		{"backend domains", "domains: [a.example, b.example]\nbackends:\n  - name: a\n    domains: [a.example, c.example]\n    imap: {addresses: ['[::1]:1']}\n  - name: b\n    domains:\n      - b.example\n      - a.example\n      - b.example\n    imap: {addresses: ['[::1]:1']}\n",
+			[]Mistake{{4, "c.example"}, {9, "of a already"}, {10, "of b already"}}},
+		{"no servers", "backends:\n  - name: a\n  - name: b\n    imap: {}\n  - name: c\n    imap: {tls: implicit}\n",
+			[]Mistake{{2, "imap, submission or both"}, {3, "imap, submission or both"}, {6, "must have addresses"}}},
+		{"backend choices", "backends:\n  - name: a\n    passwords: both\n    user_name: uid\n    imap:\n      addresses: ['[::1]:1']\n      tls: 'yes'\n      login: plain\n      client_address: xff\n    submission:\n      addresses: ['[::1]:1']\n      sender: any\n",
+			[]Mistake{{3, "backend, local"}, {4, "address, local_part"}, {7, "none, implicit, starttls"}, {8, "master, master-separator, proxy-cn"}, {9, "none, proxy, id"}, {12, "account, backend"}}},
+		{"backend addresses", "backends:\n  - name: a\n    imap:\n      addresses:\n        - 127.0.0.1\n        - :143\n        - 127.0.0.1:0\n        - 127.0.0.1:imap\n        - unix:run/x\n        - 'a b:143'\n        - 192.0.2.1:143\n        - imap.example:143\n        - 127.0.0.1:143\n        - 127.0.0.1:143\n",
+			[]Mistake{{5, "HOST:PORT"}, {6, "HOST:PORT"}, {7, "HOST:PORT"}, {8, "HOST:PORT"}, {9, "unix:/PATH"}, {10, "HOST:PORT"}, {11, "another machine"}, {12, "another machine"}, {14, "twice"}}},
+		{"backend trust", "backends:\n  - name: a\n    imap:\n      addresses: ['unix:/run/x']\n      tls: implicit\n      pins: []\n    submission:\n      addresses: ['127.0.0.1:1']\n      ca: ca.pem\n      pins:\n        - SHA256:abc\n      server_name: A.example\n",
+			[]Mistake{{9, "no use with tls: none"}, {10, "no use with tls: none"}, {11, "must be SHA256:"}, {12, "no use"}}},
+		{"backend logins", "backends:\n  - name: a\n    imap:\n      addresses: ['[::1]:1']\n      login: xclient\n      master_user: m\n    submission:\n      addresses: ['[::1]:1']\n      login: master\n  - name: b\n    imap:\n      addresses: ['[::1]:1']\n      login: trusted\n      master_password_file: x\n    submission:\n      addresses: ['[::1]:1']\n      login: master-separator\n      master_user: m\n  - name: c\n    imap:\n      addresses: ['[::1]:1']\n      login: proxy-cn\n      client_address: id\n    submission:\n      addresses: ['[::1]:1']\n      login: xclient\n      client_address: proxy\n  - name: d\n    imap:\n      addresses: ['[::1]:1']\n      login: master-separator\n      master_user: m\n      master_password_file: x\n      master_separator: ''\n",
+			[]Mistake{{5, "xclient is for submission"}, {6, "of no use"}, {9, "wants master_user"}, {13, "trusted is for submission"}, {14, "of no use"}, {17, "wants master_password_file"}, {22, "wants client_address: proxy"}, {27, "xclient or none"}, {34, "must not be empty"}}},
+		{"nobody could log in", "backends:\n  - name: a\n    passwords: local\n    imap:\n      addresses: ['[::1]:1']\n    submission:\n      addresses: ['[::1]:1']\n      login: trusted\n",
+			[]Mistake{{4, "nobody could log in"}}},
+		{"client addresses", "backends:\n  - name: a\n    imap:\n      addresses: ['[::1]:1']\n      client_address: xclient\n    submission:\n      addresses: ['[::1]:1']\n      client_address: id\n",
+			[]Mistake{{5, "xclient is for submission"}, {8, "id is for IMAP"}}},
+		{"keys in backends", "backends:\n  - name: a\n    imap:\n      adresses: []\n      sender: backend\n    submission:\n      sender: account\n      sender: backend\n",
+			[]Mistake{{2, ""}, {4, "is addresses meant?"}, {5, "backends[0].imap.sender"}, {8, "line 7"}}},
+		{"types in backends", "backends:\n  - name: [a]\n    imap: 7\n  - x\n", []Mistake{{2, ""}, {3, ""}, {4, ""}}},
+		{"site", "site:\n  upstream: ftp://127.0.0.1\n", []Mistake{{2, "http://HOST:PORT"}}},
+		{"site with a path", "site:\n  upstream: http://127.0.0.1:8080/x\n", []Mistake{{2, "http://HOST:PORT"}}},
+		{"site on a socket", "site:\n  upstream: unix:/run/site.sock\n", nil},
+		{"site on a port", "site:\n  upstream: http://127.0.0.1:8080\n", nil},
+		{"dead peers", "limits:\n  dead_peer: 1s\n", []Mistake{{2, "between 10s and 24h"}}},
 		{"empty data directory", "data_dir: ''\n", []Mistake{{1, "must not be empty"}}},
 		{"all at once", "quotta: 1\nlog:\n  level: loud\ndomains: {}\nlimits:\n  idle: x\n", []Mistake{{1, "quota meant"}, {3, "loud"}, {4, ""}, {6, "duration"}}},
 	}
@@ -150,6 +207,74 @@ func TestLoadConfig(t *testing.T) {
 	}
 }
 
+// What a backend leaves out has its default, and its files lie beside the
+// configuration.
+func TestLoadBackend(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "config.yaml")
+	text := "backends:\n  - name: a\n    passwords: local\n    imap:\n      addresses: ['[::1]:143']\n      tls: starttls\n      ca: ca.pem\n      login: master\n      master_user: m\n      master_password_file: m.secret\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := loadConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := defaultBackend()
+	want.Name, want.Passwords = "a", "local"
+	want.IMAP.BackendServer = BackendServer{Addresses: []string{"[::1]:143"}, TLS: "starttls", CA: filepath.Join(dir, "ca.pem"), Login: "master",
+		MasterUser: "m", MasterPasswordFile: filepath.Join(dir, "m.secret"), MasterSeparator: "*", ClientAddress: "none"}
+	if diff := cmp.Diff([]Backend{want}, cfg.Backends); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	var all *MistakesError
+	if _, err := loadForServing(file); !errors.As(err, &all) || len(all.Mistakes) != 2 || all.Mistakes[0].Line != 7 || all.Mistakes[1].Line != 10 {
+		t.Errorf("without the files: %v", err)
+	}
+}
+
+func TestSecret(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		name, text string
+		mode       os.FileMode
+		want, err  string
+	}{
+		{"a line", "s e:c*ret\n", 0o600, "s e:c*ret", ""},
+		{"no line end", "secret", 0o640, "secret", ""},
+		{"CRLF and more", "secret\r\nother\n", 0o400, "secret", ""},
+		{"for everybody", "secret\n", 0o644, "", "chmod o="},
+		{"everybody may write", "secret\n", 0o602, "", "chmod o="},
+		{"empty", "", 0o600, "", "is empty"},
+		{"empty line", "\nsecret\n", 0o600, "", "is empty"},
+		{"NUL", "sec\x00ret\n", 0o600, "", "control characters"},
+		{"endless", strings.Repeat("secret", 1000), 0o600, "", "longer than"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(dir, c.name)
+			if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(path, c.mode); err != nil {
+				t.Fatal(err)
+			}
+			got, err := readSecret(path)
+			if got != c.want || (err == nil) != (c.err == "") {
+				t.Errorf("%q, %v", got, err)
+			}
+			if err != nil && (!strings.Contains(err.Error(), c.err) || strings.Contains(err.Error(), "secret")) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+	if _, err := readSecret(dir); err == nil {
+		t.Error("a directory is a secret")
+	}
+	if _, err := readSecret(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+}
+
 func TestNames(t *testing.T) {
 	cfg := defaultConfig()
 	want := []string{"localhost", "imap.localhost", "smtp.localhost", "submission.localhost"}
@@ -168,13 +293,16 @@ func TestNames(t *testing.T) {
 func TestDumpRoundTrip(t *testing.T) {
 	cfg := defaultConfig()
 	cfg.Limits.Idle, cfg.Quota, cfg.MaxMessageSize = Duration(90*time.Minute), 5<<30, 12345678
-	b, err := yaml.Dump(cfg)
+	b := defaultBackend()
+	b.Name, b.Submission.Addresses, b.Submission.Sender = "a", []string{"unix:/run/submission"}, "backend"
+	cfg.Backends, cfg.DefaultBackend = []Backend{b}, "a"
+	dump, err := yaml.Dump(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, mistakes := parseConfig(b)
+	got, mistakes := parseConfig(dump)
 	if len(mistakes) > 0 {
-		t.Fatalf("%v in\n%s", mistakes, b)
+		t.Fatalf("%v in\n%s", mistakes, dump)
 	}
 	if diff := cmp.Diff(cfg, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -203,7 +331,7 @@ func FuzzConfig(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(example)
-	for _, s := range []string{"a: &a [*a]", "limits: {idle: 1m, idle: 2m}", "tls:\n  files: [{cert: 1}, 2, null]", "? [a]\n: b", "domains: !!binary aGk=", "listen: {shared: ['[::1]:1']}", "\xff", "---\n---\n", "quota: !x 1", "<<: [1]"} {
+	for _, s := range []string{"a: &a [*a]", "limits: {idle: 1m, idle: 2m}", "tls:\n  files: [{cert: 1}, 2, null]", "? [a]\n: b", "domains: !!binary aGk=", "listen: {shared: ['[::1]:1']}", "backends: [{name: a, imap: {addresses: ['[::1]:1']}}, {name: a}, 1, [2]]", "site: {upstream: 'http://%'}", "\xff", "---\n---\n", "quota: !x 1", "<<: [1]"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
