@@ -19,10 +19,12 @@ const MinPassword = 8
 type NewAccount struct {
 	Address  string      `json:"address"`
 	Password NewPassword `json:"password"`
+	Backend  string      `json:"backend,omitempty"` // empty: the default
 }
 
 // NewPassword says what an account's password shall be; the zero value: none.
 type NewPassword struct {
+	// Generate makes one; for a new account only if it would be kept here.
 	Generate bool   `json:"generate,omitempty"`
 	Chosen   string `json:"chosen,omitempty"`
 }
@@ -42,10 +44,16 @@ func (p NewPassword) text() (string, error) {
 	return p.Chosen, nil
 }
 
+// Account is an account and where its mail is.
+type Account struct {
+	*accounts.Account
+	Home Home `json:"home"`
+}
+
 // CreatedAccount is a new account. Password is set when it was generated: this
 // is the only time that anybody sees it.
 type CreatedAccount struct {
-	*accounts.Account
+	Account
 	GeneratedPassword string `json:"password,omitempty"`
 }
 
@@ -59,14 +67,25 @@ func (s *Service) AddAccount(ctx context.Context, who Actor, req NewAccount) (*C
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkBackend(req.Backend); err != nil {
+		return nil, fmt.Errorf("%s: %w", action, err)
+	}
+	created := new(CreatedAccount)
+	created.Home = s.home(&accounts.Account{Addresses: []string{address}, Backend: req.Backend})
+	switch {
+	case created.Home.KeepsPasswords && req.Password.Chosen != "":
+		return nil, fmt.Errorf("%s: %w", action, ErrPasswordElsewhere)
+	case created.Home.KeepsPasswords:
+		req.Password = NewPassword{}
+	}
 	password, err := req.Password.text()
 	if err != nil {
 		return nil, err
 	}
-	created := new(CreatedAccount)
-	ev := Event{Action: action, Address: address}
+	ev := Event{Action: action, Address: address, Detail: req.Backend}
 	err = s.do(ctx, who, &ev, func() (err error) {
-		if created.Account, err = s.Accounts.Add(ctx, address, password); err == nil {
+		n := accounts.NewAccount{Address: address, Password: password, Backend: req.Backend}
+		if created.Account.Account, err = s.Accounts.Create(ctx, n); err == nil {
 			ev.Account = created.ID
 		}
 		return err
@@ -81,23 +100,23 @@ func (s *Service) AddAccount(ctx context.Context, who Actor, req NewAccount) (*C
 }
 
 // ListAccounts returns all accounts.
-func (s *Service) ListAccounts(ctx context.Context, who Actor) ([]*accounts.Account, error) {
+func (s *Service) ListAccounts(ctx context.Context, who Actor) ([]Account, error) {
 	if err := s.operator(who, "account list"); err != nil {
 		return nil, err
 	}
-	all := []*accounts.Account{}
+	all := []Account{}
 	for a, err := range s.Accounts.List(ctx) {
 		if err != nil {
 			return nil, fmt.Errorf("account list: %w", err)
 		}
-		all = append(all, a)
+		all = append(all, Account{a, s.home(a)})
 	}
 	return all, nil
 }
 
 // AccountDetails is an account with what belongs to it.
 type AccountDetails struct {
-	*accounts.Account
+	Account
 	Keys  []Key  `json:"keys"`
 	Conns int    `json:"connections"`
 	Mail  *Usage `json:"mail,omitempty"` // nil: kept elsewhere
@@ -116,7 +135,7 @@ func (s *Service) ShowAccount(ctx context.Context, who Actor, ref string) (*Acco
 	if err != nil {
 		return nil, err
 	}
-	d := &AccountDetails{Account: a}
+	d := &AccountDetails{Account: Account{a, s.home(a)}}
 	if d.Keys, err = s.listKeys(ctx, a); err != nil {
 		return nil, fmt.Errorf("%s: %w", action, err)
 	}
@@ -125,7 +144,7 @@ func (s *Service) ShowAccount(ctx context.Context, who Actor, ref string) (*Acco
 			d.Conns++
 		}
 	}
-	if s.Mail != nil {
+	if s.Mail != nil && d.Home.Embedded {
 		d.Mail = new(Usage)
 		if d.Mail.Bytes, d.Mail.Messages, err = s.Mail.Usage(ctx, a.ID); err != nil {
 			return nil, fmt.Errorf("%s: %w", action, err)
@@ -192,7 +211,9 @@ func (s *Service) changeAccount(ctx context.Context, who Actor, ref string, ev E
 
 // SetPassword sets, generates or (with the zero NewPassword) removes an
 // account's password, and ends the sessions that the old one opened. It
-// returns the password when it was generated.
+// returns the password when it was generated. One that the account's mail system
+// keeps cannot be set (ErrPasswordElsewhere), but one that is left over here can
+// be removed.
 func (s *Service) SetPassword(ctx context.Context, who Actor, ref string, p NewPassword) (generated string, err error) {
 	const action = "account password"
 	a, err := s.find(ctx, who, action, ref)
@@ -203,10 +224,17 @@ func (s *Service) SetPassword(ctx context.Context, who Actor, ref string, p NewP
 	if err != nil {
 		return "", err
 	}
+	kept := s.home(a).KeepsPasswords
+	if kept && password != "" {
+		return "", fmt.Errorf("%s: %w", action, ErrPasswordElsewhere)
+	}
 	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Detail: p.detail()}
 	err = s.do(ctx, who, &ev, func() error {
 		if err := s.Accounts.SetPassword(ctx, a.ID, password); err != nil {
 			return err
+		}
+		if kept { // it opened none
+			return nil
 		}
 		s.Mux.CloseAccount(a.ID, func(c mux.Info) bool { return c.Identity.Key.IsZero() }, mux.ErrRevoked)
 		return nil

@@ -55,7 +55,8 @@ type Service struct {
 	Keys     *authkeys.Store
 	Mux      *mux.Server
 	Certs    *certs.Manager
-	Mail     Mail // nil: the mail is kept elsewhere
+	Mail     Mail     // nil: all mail is kept elsewhere
+	Backends Backends // nil: all accounts are in Mail
 	Store    store.KV
 	Instance Instance
 	Log      zerolog.Logger

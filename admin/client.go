@@ -114,7 +114,7 @@ func (c *Client) AddAccount(ctx context.Context, req NewAccount) (*CreatedAccoun
 }
 
 // ListAccounts returns all accounts.
-func (c *Client) ListAccounts(ctx context.Context) (out []*accounts.Account, err error) {
+func (c *Client) ListAccounts(ctx context.Context) (out []Account, err error) {
 	return out, c.call(ctx, "GET", "accounts", nil, &out)
 }
 
@@ -127,7 +127,18 @@ func (c *Client) ShowAccount(ctx context.Context, ref string) (*AccountDetails, 
 // SetDisabled disables or enables an account.
 func (c *Client) SetDisabled(ctx context.Context, ref string, disabled bool) (*accounts.Account, error) {
 	out := new(accounts.Account)
-	return out, c.callAccount(ctx, "PATCH", ref, "", accountChange{&disabled}, out)
+	return out, c.callAccount(ctx, "PATCH", ref, "", accountChange{Disabled: &disabled}, out)
+}
+
+// SetBackend moves an account to another backend; name "" means the default.
+func (c *Client) SetBackend(ctx context.Context, ref, name string) (*accounts.Account, error) {
+	out := new(accounts.Account)
+	return out, c.callAccount(ctx, "PATCH", ref, "", accountChange{Backend: &name}, out)
+}
+
+// ListBackends returns the state of every backend's servers.
+func (c *Client) ListBackends(ctx context.Context) (out []BackendStatus, err error) {
+	return out, c.call(ctx, "GET", "backends", nil, &out)
 }
 
 // RemoveAccount deletes an account with all that belongs to it.

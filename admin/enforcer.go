@@ -18,8 +18,8 @@ import (
 )
 
 // Enforcer ends live sessions whose right has ended: the key that opened them
-// was removed, moved, descoped or has expired, or their account was disabled
-// or removed. It follows the store, so it does not matter which operation,
+// was removed, moved, descoped or has expired, or their account was disabled,
+// removed or moved to another backend. It follows the store, so it does not matter which operation,
 // process or node made the change.
 type Enforcer struct {
 	Store    store.KV
@@ -158,14 +158,19 @@ func (w *watch) check(ctx context.Context, c mux.Info) {
 	case errors.As(err, &ended):
 		w.Log.Info().Uint64("id", c.ID).Str("account", c.Identity.Account).
 			Str("key", c.Identity.Key.String()).Str("reason", ended.reason).Msg("access revoked")
-		w.Mux.CloseAccount(c.Identity.Account, func(i mux.Info) bool { return i.ID == c.ID }, mux.ErrRevoked)
+		w.Mux.CloseAccount(c.Identity.Account, func(i mux.Info) bool { return i.ID == c.ID }, ended.cause)
 	case ctx.Err() == nil:
 		w.Log.Error().Err(err).Uint64("id", c.ID).Msg("session cannot be checked")
 	}
 }
 
 // endedError says why a session's right has ended.
-type endedError struct{ reason string }
+type endedError struct {
+	reason string
+	cause  error // what the connection ends with
+}
+
+func revoked(reason string) error { return &endedError{reason, mux.ErrRevoked} }
 
 func (e *endedError) Error() string { return e.reason }
 
@@ -177,25 +182,27 @@ func (w *watch) right(ctx context.Context, c mux.Info) (until time.Time, err err
 	a, err := w.Accounts.Get(ctx, id.Account)
 	switch {
 	case errors.Is(err, accounts.ErrNoAccount):
-		return until, &endedError{"account removed"}
+		return until, revoked("account removed")
 	case err != nil:
 		return until, err
 	case a.Disabled:
-		return until, &endedError{"account disabled"}
+		return until, revoked("account disabled")
+	case a.Backend != id.Backend:
+		return until, &endedError{"account moved to another backend", mux.ErrEvicted} // its client may come again
 	case id.Key.IsZero():
 		return until, nil
 	}
 	k, err := w.Keys.Lookup(ctx, id.Key)
 	switch {
 	case errors.Is(err, authkeys.ErrUnknown):
-		return until, &endedError{"key removed"}
+		return until, revoked("key removed")
 	case err != nil:
 		return until, err
 	case k.Account != id.Account:
-		return until, &endedError{"key moved to another account"}
+		return until, revoked("key moved to another account")
 	}
 	if err := k.Usable(scopeOf(c.Protocol), time.Now()); err != nil {
-		return until, &endedError{err.Error()}
+		return until, revoked(err.Error())
 	}
 	return k.Expires, nil
 }

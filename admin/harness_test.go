@@ -100,7 +100,7 @@ func (w *world) account(t *testing.T, address string) *accounts.Account {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return a.Account
+	return a.Account.Account
 }
 
 // key registers a new key for an account.
@@ -161,6 +161,9 @@ func (g greeter) ServeConn(ctx context.Context, c *mux.Conn) {
 		return
 	}
 	id := mux.Identity{Account: strings.TrimSpace(line), Address: "password", Mechanism: "PLAIN"}
+	if a, err := g.accounts.Get(ctx, id.Account); err == nil {
+		id.Backend = a.Backend
+	}
 	if !c.Key.IsZero() {
 		scope := map[alpn.Protocol]authkeys.Scope{alpn.IMAP: authkeys.ScopeIMAP, alpn.SMTP: authkeys.ScopeSMTP}[c.Protocol]
 		l, err := g.accounts.NewAuth(accounts.Peer{Key: c.Key, Scope: scope, TLS: c.TLS()}).Key(ctx)
@@ -168,7 +171,8 @@ func (g greeter) ServeConn(ctx context.Context, c *mux.Conn) {
 			fmt.Fprintln(c, err)
 			return
 		}
-		id = mux.Identity{Account: l.Account.ID, Address: l.Address, Mechanism: l.Mechanism, Key: l.Key, Expires: l.Expires}
+		id = mux.Identity{Account: l.Account.ID, Address: l.Address, Mechanism: l.Mechanism, Key: l.Key, Expires: l.Expires,
+			Backend: l.Account.Backend}
 	}
 	if err := c.SetIdentity(id); err != nil {
 		return

@@ -45,6 +45,7 @@ func (a *api) routes() map[string]operation {
 		"GET /v1/status":                                    a.status,
 		"GET /v1/audit":                                     a.audit,
 		"GET /v1/backup":                                    a.backup,
+		"GET /v1/backends":                                  a.backendList,
 		"GET /v1/accounts":                                  a.accountList,
 		"POST /v1/accounts":                                 a.accountAdd,
 		"GET /v1/accounts/{account}":                        a.accountShow,
@@ -184,6 +185,10 @@ func (c *countingWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
+func (a *api) backendList(who Actor, _ http.ResponseWriter, r *http.Request) (any, error) {
+	return a.ListBackends(r.Context(), who)
+}
+
 func (a *api) accountList(who Actor, _ http.ResponseWriter, r *http.Request) (any, error) {
 	return a.ListAccounts(r.Context(), who)
 }
@@ -200,9 +205,10 @@ func (a *api) accountShow(who Actor, _ http.ResponseWriter, r *http.Request) (an
 	return a.ShowAccount(r.Context(), who, r.PathValue("account"))
 }
 
-// accountChange is what PATCH takes.
+// accountChange is what PATCH takes: one of them.
 type accountChange struct {
-	Disabled *bool `json:"disabled"`
+	Disabled *bool   `json:"disabled,omitempty"`
+	Backend  *string `json:"backend,omitempty"` // empty: the default
 }
 
 func (a *api) accountChange(who Actor, _ http.ResponseWriter, r *http.Request) (any, error) {
@@ -210,10 +216,15 @@ func (a *api) accountChange(who Actor, _ http.ResponseWriter, r *http.Request) (
 	if err := body(r, &req); err != nil {
 		return nil, err
 	}
-	if req.Disabled == nil {
-		return nil, &InvalidError{"change", "says nothing to change"}
+	switch {
+	case req.Disabled != nil && req.Backend != nil:
+		return nil, &InvalidError{"change", "says more than one thing"}
+	case req.Disabled != nil:
+		return a.SetDisabled(r.Context(), who, r.PathValue("account"), *req.Disabled)
+	case req.Backend != nil:
+		return a.SetBackend(r.Context(), who, r.PathValue("account"), *req.Backend)
 	}
-	return a.SetDisabled(r.Context(), who, r.PathValue("account"), *req.Disabled)
+	return nil, &InvalidError{"change", "says nothing to change"}
 }
 
 func (a *api) accountRemove(who Actor, _ http.ResponseWriter, r *http.Request) (any, error) {

@@ -38,6 +38,8 @@ const (
 	CodeUnknownKey   = "unknown_key"
 	CodeKeyTaken     = "key_taken"
 	CodeKeyType      = "key_type"
+	CodeNoBackend    = "no_backend"
+	CodePasswordAway = "password_elsewhere"
 	CodeNoConn       = "no_connection"
 	CodeNoBlock      = "no_block"
 	CodeNoBackup     = "no_backup"
@@ -72,6 +74,8 @@ var translations = []struct {
 	{accounts.ErrPassword, http.StatusBadRequest, CodeInvalid, ""},
 	{authkeys.ErrUnknown, http.StatusNotFound, CodeUnknownKey, "key list shows the registered keys"},
 	{authkeys.ErrTaken, http.StatusConflict, CodeKeyTaken, "key show FINGERPRINT shows whose it is; key remove FINGERPRINT frees it"},
+	{ErrNoBackend, http.StatusBadRequest, CodeNoBackend, "backend list shows the backends"},
+	{ErrPasswordElsewhere, http.StatusConflict, CodePasswordAway, "change it there; keys are added here: key add"},
 	{ErrNoBlock, http.StatusNotFound, CodeNoBlock, "block list shows the blocked sources"},
 	{ErrNoConn, http.StatusNotFound, CodeNoConn, "conn list shows the live connections"},
 	{ErrNoBackup, http.StatusNotImplemented, CodeNoBackup, "back up the store with its own tools"},

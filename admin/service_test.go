@@ -33,6 +33,8 @@ func TestOnlyOperatorsAndOwners(t *testing.T) {
 		{"status", func(a admin.Actor) error { _, err := w.Status(ctx, a); return err }, admin.ErrForbidden},
 		{"audit", func(a admin.Actor) error { _, err := w.Audit(ctx, a, 0); return err }, admin.ErrForbidden},
 		{"backup", func(a admin.Actor) error { return w.Backup(ctx, a, new(strings.Builder)) }, admin.ErrForbidden},
+		{"backend list", func(a admin.Actor) error { _, err := w.ListBackends(ctx, a); return err }, admin.ErrForbidden},
+		{"own backend", func(a admin.Actor) error { _, err := w.SetBackend(ctx, a, alice.ID, ""); return err }, admin.ErrForbidden},
 		{"account list", func(a admin.Actor) error { _, err := w.ListAccounts(ctx, a); return err }, admin.ErrForbidden},
 		{"account add", func(a admin.Actor) error {
 			_, err := w.AddAccount(ctx, a, admin.NewAccount{Address: "x@example.org"})

@@ -58,6 +58,8 @@ type Status struct {
 	Instance
 	Certificate Certificate `json:"certificate"`
 	Conns       ConnCounts  `json:"connections"`
+	// Backends counts the addresses of the mail systems behind.
+	Backends BackendCounts `json:"backends"`
 }
 
 // Certificate is the one that clients get who send no server name.
@@ -80,7 +82,7 @@ func (s *Service) Status(_ context.Context, who Actor) (*Status, error) {
 	if err := s.operator(who, "status"); err != nil {
 		return nil, err
 	}
-	st := &Status{State: s.State().String(), Instance: s.Instance, Certificate: s.Certificate()}
+	st := &Status{State: s.State().String(), Instance: s.Instance, Certificate: s.Certificate(), Backends: s.backendCounts()}
 	st.Conns.ByProtocol = make(map[alpn.Protocol]int)
 	for _, c := range s.Mux.Conns() {
 		st.Conns.Total++

@@ -28,19 +28,25 @@ func (c *cli) accountCmd() *cobra.Command {
 "account list" shows.`,
 	}
 	return c.group(account, c.accountAddCmd(), c.accountListCmd(), c.accountShowCmd(), c.accountDisableCmd(true),
-		c.accountDisableCmd(false), c.accountRemoveCmd(), c.accountPasswordCmd(), address)
+		c.accountDisableCmd(false), c.accountRemoveCmd(), c.accountPasswordCmd(), c.accountBackendCmd(), address)
 }
 
 func (c *cli) accountAddCmd() *cobra.Command {
 	var stdin, none bool
+	var backend string
 	cmd := &cobra.Command{
 		Use:   "add ADDRESS",
 		Short: "Create an account and print its generated password",
 		Long: `Create an account. Its generated password is printed on standard output, once: it
-is stored in a form from which nobody can read it again.`,
+is stored in a form from which nobody can read it again.
+
+Where the mail system behind the gateway keeps passwords, none is generated: users log
+in with the one that they have there, and the first time they do so creates the account
+if need be. Create it before that to add keys to it.`,
 		Example: `  posthorn account add alice@example.org
   posthorn account add bob@example.org --password-stdin < password.txt
-  posthorn account add carol@example.org --no-password    # keys only`,
+  posthorn account add carol@example.org --no-password    # keys only
+  posthorn account add dave@example.org --backend mail`,
 		Args: c.args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			password, err := c.newPassword(stdin, none)
@@ -48,16 +54,20 @@ is stored in a form from which nobody can read it again.`,
 				return err
 			}
 			return c.withClient(cmd.Context(), func(ctx context.Context, cl *admin.Client) error {
-				a, err := cl.AddAccount(ctx, admin.NewAccount{Address: args[0], Password: password})
+				a, err := cl.AddAccount(ctx, admin.NewAccount{Address: args[0], Password: password, Backend: backend})
 				if err != nil {
 					return err
 				}
 				fmt.Fprintf(c.stderr, "created account %s\n", a.Primary())
+				if a.Home.KeepsPasswords {
+					fmt.Fprintf(c.stderr, "its password is the one that it has at backend %s\n", a.Home.Backend)
+				}
 				return c.print(a, func(w io.Writer) { printPassword(w, a.GeneratedPassword) })
 			})
 		},
 	}
 	passwordFlags(cmd, &stdin, &none, "create the account without a password: only keys log in")
+	cmd.Flags().StringVar(&backend, "backend", "", "keep its mail at the backend `NAME`, whatever its domain's is")
 	return c.jsonFlag(cmd)
 }
 
@@ -111,24 +121,32 @@ func (c *cli) accountListCmd() *cobra.Command {
 	return c.jsonFlag(cmd)
 }
 
-func accountTable(all []*accounts.Account) table {
+func accountTable(all []admin.Account) table {
 	var t table
-	t.row("ADDRESS", "MORE", "STATE", "PASSWORD", "CREATED", "ID")
+	t.row("ADDRESS", "MORE", "STATE", "PASSWORD", "BACKEND", "CREATED", "ID")
 	for _, a := range all {
 		more := ""
 		if n := len(a.Addresses) - 1; n > 0 {
 			more = fmt.Sprintf("+%d", n)
 		}
-		t.row(a.Primary(), more, accountState(a), yesNo(a.Password), when(a.Created), a.ID)
+		t.row(a.Primary(), more, accountState(a), passwordState(a), a.Home.Backend, when(a.Created), a.ID)
 	}
 	return t
 }
 
-func accountState(a *accounts.Account) string {
+func accountState(a admin.Account) string {
 	if a.Disabled {
 		return "disabled"
 	}
 	return "enabled"
+}
+
+// passwordState says whether there is a password, or that others know.
+func passwordState(a admin.Account) string {
+	if a.Home.KeepsPasswords {
+		return "elsewhere"
+	}
+	return yesNo(a.Password)
 }
 
 func (c *cli) accountShowCmd() *cobra.Command {
@@ -155,7 +173,8 @@ func printAccount(w io.Writer, a *admin.AccountDetails) {
 	f.add("Addresses", strings.Join(a.Addresses, ", "))
 	f.add("ID", a.ID)
 	f.add("State", accountState(a.Account))
-	f.add("Password", yesNo(a.Password))
+	f.add("Password", passwordState(a.Account))
+	f.add("Backend", homeText(a.Account))
 	f.add("Created", when(a.Created))
 	f.add("Connections", fmt.Sprint(a.Conns))
 	if a.Mail != nil {
@@ -167,6 +186,48 @@ func printAccount(w io.Writer, a *admin.AccountDetails) {
 		fmt.Fprintln(w)
 		keyTable(a.Keys).write(w)
 	}
+}
+
+// homeText says where an account's mail is, and why there.
+func homeText(a admin.Account) string {
+	if a.Backend == "" {
+		return a.Home.Backend + " (by default)"
+	}
+	return a.Home.Backend
+}
+
+func (c *cli) accountBackendCmd() *cobra.Command {
+	var standard bool
+	cmd := &cobra.Command{
+		Use:   "backend ACCOUNT [NAME]",
+		Short: "Show where an account's mail is, or lead it elsewhere",
+		Long: `Show which backend an account's mail is at, or with NAME or --default lead the account
+to another one, and end its sessions. The mail itself, and a password, are not moved.
+"embedded" are the gateway's own mailboxes.`,
+		Example: `  posthorn account backend alice@example.org
+  posthorn account backend alice@example.org mail
+  posthorn account backend alice@example.org --default   # that of its domain`,
+		Args: c.args(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if standard && len(args) > 1 {
+				return &usageError{errors.New("either NAME or --default")}
+			}
+			return c.withClient(cmd.Context(), func(ctx context.Context, cl *admin.Client) error {
+				if standard || len(args) > 1 {
+					if _, err := cl.SetBackend(ctx, args[0], strings.Join(args[1:], "")); err != nil {
+						return err
+					}
+				}
+				a, err := cl.ShowAccount(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return c.print(a.Home, func(w io.Writer) { fmt.Fprintln(w, homeText(a.Account)) })
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&standard, "default", false, "lead it to the backend of its domain again")
+	return c.jsonFlag(cmd)
 }
 
 func (c *cli) accountDisableCmd(disable bool) *cobra.Command {
@@ -195,8 +256,11 @@ func (c *cli) accountDisableCmd(disable bool) *cobra.Command {
 func (c *cli) accountRemoveCmd() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
-		Use:     "remove ACCOUNT --yes",
-		Short:   "Delete an account with its addresses, keys and all its mail",
+		Use:   "remove ACCOUNT --yes",
+		Short: "Delete an account with its addresses, keys and all its mail",
+		Long: `Delete an account with its addresses, keys and all its mail here. Nothing is deleted at
+a mail system behind the gateway: if that keeps passwords, the user can still log in with
+one, which creates the account anew. "account disable" keeps it out.`,
 		Example: "  posthorn account remove alice@example.org --yes",
 		Args:    c.args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -223,7 +287,8 @@ func (c *cli) accountPasswordCmd() *cobra.Command {
 		Use:   "password ACCOUNT",
 		Short: "Give an account a new password and print it",
 		Long: `Replace an account's password with a generated one, which is printed once. Sessions
-that the old password opened end.`,
+that the old password opened end. One that a mail system behind the gateway keeps is to be
+replaced there.`,
 		Example: `  posthorn account password alice@example.org
   posthorn account password alice@example.org --password-stdin < password.txt
   posthorn account password alice@example.org --no-password`,

@@ -84,6 +84,9 @@ func printStatus(w io.Writer, st *admin.Status) {
 	f.add("", "for "+strings.Join(st.Certificate.Names, ", "))
 	f.add("", "until "+when(st.Certificate.Expires))
 	f.add("Connections", connCounts(st.Conns))
+	if n := st.Backends; n.Total > 0 {
+		f.add("Backends", fmt.Sprintf("%d of %s up", n.Up, plural(n.Total, "address", "addresses")))
+	}
 	f.write(w)
 }
 

@@ -17,7 +17,7 @@ func (g *gateway) handlers() map[alpn.Protocol]mux.Handler {
 		alpn.IMAP: g.imap,
 		alpn.SMTP: &smtp.Handler{
 			Accounts:       g.accounts,
-			Backend:        g.backend,
+			Backend:        g.backends,
 			Hostname:       g.cfg.hostname(),
 			MaxMessageSize: int64(g.cfg.MaxMessageSize),
 			MaxRecipients:  g.cfg.Submission.MaxRecipients,
@@ -30,6 +30,7 @@ func (g *gateway) handlers() map[alpn.Protocol]mux.Handler {
 			Serves:    g.certs.Serves,
 			Ready:     func() bool { return g.admin.State() == admin.Serving },
 			Endpoints: g.endpoints(),
+			Site:      g.site,
 			Log:       g.log,
 		},
 	}
@@ -38,7 +39,7 @@ func (g *gateway) handlers() map[alpn.Protocol]mux.Handler {
 func (g *gateway) imapHandler() *imap.Handler {
 	return &imap.Handler{
 		Accounts: g.accounts,
-		Backend:  g.backend,
+		Backend:  g.backends,
 		Hostname: g.cfg.hostname(),
 		ID:       []string{"name", "Posthorn"},
 		Limits:   imapLimits(g.cfg),

@@ -30,7 +30,7 @@ func (g *gateway) reload(ctx context.Context) {
 	if err := g.certs.Reload(ctx); err != nil {
 		g.log.Error().Err(err).Msg("reload: certificates that cannot be read stay as they were")
 	}
-	cfg, err := g.cli.config()
+	cfg, err := g.cli.configBy(loadForServing)
 	if err != nil {
 		g.log.Error().Err(err).Msg("reload: the configuration stays as it was")
 		return

@@ -58,7 +58,7 @@ exit code is 0, 1 for an error, 2 for a command line that cannot be understood.`
 	f.StringVar(&c.configFile, "config", "", "read the configuration `FILE` (default $"+configEnv+", or none)")
 	f.StringVar(&c.dataDir, "data", "", "use the data directory `DIR`, whatever the configuration says")
 	f.StringVar(&c.socketPath, "socket", "", "use the admin socket `PATH`, whatever the configuration says")
-	root.AddCommand(c.serveCmd(), c.statusCmd(), c.accountCmd(), c.keyCmd(), c.connCmd(), c.blockCmd(), c.auditCmd(),
+	root.AddCommand(c.serveCmd(), c.statusCmd(), c.accountCmd(), c.keyCmd(), c.connCmd(), c.backendCmd(), c.blockCmd(), c.auditCmd(),
 		c.backupCmd(), c.restoreCmd(), c.configCmd(), c.versionCmd())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	c.group(root)
@@ -120,11 +120,13 @@ func (c *cli) jsonFlag(cmd *cobra.Command) *cobra.Command {
 }
 
 // config returns the configuration that the flags and the environment name.
-func (c *cli) config() (*Config, error) {
+func (c *cli) config() (*Config, error) { return c.configBy(loadConfig) }
+
+func (c *cli) configBy(load func(file string) (*Config, error)) (*Config, error) {
 	cfg := defaultConfig()
 	if file := c.configPath(); file != "" {
 		var err error
-		if cfg, err = loadConfig(file); err != nil {
+		if cfg, err = load(file); err != nil {
 			return nil, withHint(err, "config.yaml in the source explains every key")
 		}
 	}

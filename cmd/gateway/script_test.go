@@ -24,7 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"posthorn": main, "imapclient": imapClient, "systemd": systemd})
+	testscript.Main(m, map[string]func(){"posthorn": main, "imapclient": imapClient, "imaplogin": imapLogin, "systemd": systemd})
 }
 
 func TestScripts(t *testing.T) {
@@ -41,6 +41,9 @@ func TestScripts(t *testing.T) {
 			"fingerprint": fingerprintCmd,
 			"connection":  connectionCmd,
 			"get":         getCmd,
+
+			"mailserver": mailserverCmd,
+			"backends":   backendsCmd,
 		},
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"posthorn/authkeys"
 	"posthorn/backend"
 	"posthorn/certs"
+	"posthorn/handlers/https"
 	"posthorn/handlers/imap"
 	"posthorn/mailbox"
 	"posthorn/mux"
@@ -35,7 +36,8 @@ type gateway struct {
 	keys     *authkeys.Store
 	accounts *accounts.Store
 	mail     *mailbox.Store
-	backend  backend.Backend
+	backends *backends
+	site     *https.Site // nil: there is none
 	imap     *imap.Handler
 	admin    *admin.Service
 	mux      *mux.Server
@@ -46,7 +48,7 @@ type gateway struct {
 
 // serve runs the gateway until ctx ends or one of its parts fails.
 func (c *cli) serve(ctx context.Context) error {
-	cfg, err := c.config()
+	cfg, err := c.configBy(loadForServing)
 	if err != nil {
 		return err
 	}
@@ -77,15 +79,17 @@ func (g *gateway) open(ctx context.Context) (err error) {
 		return err
 	}
 	g.keys = authkeys.New(g.store)
-	if g.accounts, err = accounts.New(ctx, g.store, g.keys, accountsOptions(g.cfg)); err != nil {
+	if g.accounts, err = accounts.New(ctx, g.store, g.keys, accountsOptions(g.cfg, g.log)); err != nil {
 		return err
 	}
 	if g.mail, err = mailbox.Open(g.cfg.mailDir(), mailboxOptions(g.cfg, g.log)); err != nil {
 		return err
 	}
-	g.backend = &backend.Embedded{Mail: g.mail, Accounts: g.accounts, Domains: g.cfg.Domains, Log: g.log}
+	if err := g.openBehind(); err != nil {
+		return err
+	}
 	g.admin = &admin.Service{
-		Accounts: g.accounts, Keys: g.keys, Certs: g.certs, Mail: g.mail, Store: g.store,
+		Accounts: g.accounts, Keys: g.keys, Certs: g.certs, Mail: g.mail, Backends: g.backends, Store: g.store,
 		Log: g.log, Privacy: g.cfg.Log.Privacy,
 	}
 	if err := g.admin.Sweep(ctx); err != nil {
@@ -101,14 +105,29 @@ func (g *gateway) open(ctx context.Context) (err error) {
 		Version: version(), PID: os.Getpid(), Started: time.Now().Truncate(time.Second),
 		Config: g.cli.configPath(), DataDir: g.cfg.DataDir, Listeners: g.sockets.listeners(),
 	}
-	g.metrics = newMetrics(g.store, g.accounts, g.mux)
+	g.metrics = newMetrics(g.store, g.accounts, g.mux, g.backends)
 	return nil
+}
+
+// openBehind makes what lies behind the gateway. Nothing is connected to yet.
+func (g *gateway) openBehind() (err error) {
+	own := &backend.Embedded{Mail: g.mail, Accounts: g.accounts, Domains: g.cfg.ownDomains(), Log: g.log}
+	if g.backends, err = openBackends(g.cfg, own, g.log); err != nil {
+		return err
+	}
+	if g.cfg.Site.Upstream != "" {
+		g.site, err = https.NewSite(g.cfg.Site.Upstream, g.log)
+	}
+	return err
 }
 
 // close closes what open has opened, last first.
 func (g *gateway) close() {
 	if g.sockets != nil {
 		g.sockets.close()
+	}
+	if g.site != nil {
+		g.site.Close()
 	}
 	if g.mail != nil {
 		if err := g.mail.Close(); err != nil {
@@ -146,6 +165,7 @@ func (g *gateway) run(ctx context.Context) error {
 	loop("certificates", g.certs.Run)
 	loop("keys", g.keys.Run)
 	loop("mailboxes", g.mail.Run)
+	loop("backends", g.backends.run)
 	enforcer := &admin.Enforcer{Store: g.store, Accounts: g.accounts, Keys: g.keys, Mux: g.mux, Log: g.log}
 	loop("enforcer", enforcer.Run)
 	loop("reload", g.reloadOnHangup)

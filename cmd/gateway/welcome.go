@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 
+	"posthorn/accounts"
 	"posthorn/admin"
 )
 
@@ -47,13 +48,18 @@ func listening(all []admin.Listener) table {
 // firstSteps prints commands that work when they are pasted.
 func (g *gateway) firstSteps(w io.Writer) {
 	me, address := g.cli.invocation(), "alice@"+g.cfg.Domains[0]
+	home := g.backends.Of(&accounts.Account{Addresses: []string{address}})
+	note := ""
+	if home.KeepsPasswords {
+		note = fmt.Sprintf("Accounts with a password at backend %s are also created by the first login with it.\n", home.Backend)
+	}
 	fmt.Fprintf(w, `
 There are no accounts yet. In another terminal, in this directory, create one, and a
 key that logs in to it:
   %[1]s account add %[2]s
   %[1]s key gen --for %[2]s --out alice
   %[1]s key add %[2]s < alice.pem
-`, me, quote(address))
+%[3]s`, me, quote(address), note)
 	for _, s := range g.sockets.mail {
 		if s.name == "shared" {
 			fmt.Fprintf(w, "Then be greeted by name:\n  openssl s_client -quiet -crlf -connect %s -servername %s -alpn imap -cert alice.crt -key alice.key\n",

@@ -32,8 +32,8 @@ func certsConfig(c *Config, kv store.KV, log zerolog.Logger) certs.Config {
 	return cfg
 }
 
-func accountsOptions(c *Config) accounts.Options {
-	return accounts.Options{Domains: c.Domains, Throttle: throttle(c)}
+func accountsOptions(c *Config, log zerolog.Logger) accounts.Options {
+	return accounts.Options{Domains: c.Domains, Throttle: throttle(c), Log: log}
 }
 
 func throttle(c *Config) accounts.Throttle {
