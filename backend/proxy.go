@@ -62,8 +62,10 @@ const (
 	Master          Method = "master"           // SASL PLAIN as the master user, with the user as authorization identity
 	MasterSeparator Method = "master-separator" // SASL PLAIN as user*master
 	XClient         Method = "xclient"          // submission: Postfix's XCLIENT with LOGIN
-	ProxyCN         Method = "proxy-cn"         // the user name as CN in the PROXY header's TLS part, and EXTERNAL
-	Trusted         Method = "trusted"          // submission: the server lets the gateway's address do it
+	// ProxyCN is the user name as CN in the PROXY header's TLS part, and
+	// EXTERNAL. On connections with TLS, Dovecot 2.3 looks for it elsewhere.
+	ProxyCN Method = "proxy-cn"
+	Trusted Method = "trusted" // submission: the server lets the gateway's address do it
 )
 
 // Proxy is the Backend for one mail system behind the gateway.
