@@ -1,0 +1,202 @@
+// Package acmetest runs an ACME CA in the test's own process: Pebble, with a
+// resolver that knows every name as this machine. It can be made to fail.
+package acmetest
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/letsencrypt/challtestsrv"
+	"github.com/letsencrypt/pebble/v2/ca"
+	"github.com/letsencrypt/pebble/v2/db"
+	"github.com/letsencrypt/pebble/v2/va"
+	"github.com/letsencrypt/pebble/v2/wfe"
+)
+
+// Options says what a CA is like. The zero value validates on ports that
+// nobody listens on.
+type Options struct {
+	TLSPort, HTTPPort int           // where it validates
+	Validity          time.Duration // of certificates; zero: 90 days
+	EABKeyID          string        // an external account that it wants, if not empty,
+	EABKey            []byte        // with this key
+	Blocked           []string      // names that it refuses
+}
+
+// CA is a CA that runs until the test ends.
+type CA struct {
+	// Directory is the URL of its directory, and RootsFile a file with the
+	// certificate of its web server.
+	Directory, RootsFile string
+	// Issuers are what its certificates can be verified with.
+	Issuers *x509.CertPool
+	// DNS is the resolver that it asks.
+	DNS *challtestsrv.ChallSrv
+
+	mu       sync.Mutex
+	override func(http.ResponseWriter, *http.Request) bool
+	requests int
+	orders   []string
+}
+
+// Start starts a CA.
+func Start(t testing.TB, o Options) *CA {
+	t.Helper()
+	// Pebble takes some of its options from here alone.
+	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
+	t.Setenv("PEBBLE_AUTHZREUSE", "0")
+	quiet := log.New(io.Discard, "", 0)
+	c := &CA{}
+	address := c.startDNS(t, quiet)
+	memory := db.NewMemoryStore()
+	for _, name := range o.Blocked {
+		check(t, memory.AddBlockedDomain(name))
+	}
+	if o.EABKeyID != "" {
+		check(t, memory.AddExternalAccountKeyByID(o.EABKeyID, base64.RawURLEncoding.EncodeToString(o.EABKey)))
+	}
+	profiles := map[string]ca.Profile{"default": {ValidityPeriod: uint64(o.Validity / time.Second)}}
+	authority := ca.New(quiet, memory, "", "ecdsa", 0, 1, profiles)
+	validator := va.New(quiet, o.HTTPPort, o.TLSPort, false, address, memory)
+	front := wfe.New(quiet, memory, validator, authority, []string{"ca.invalid"}, false, o.EABKeyID != "", 0, 0)
+	c.serve(t, front.Handler())
+	c.Issuers = x509.NewCertPool()
+	c.Issuers.AddCert(authority.GetRootCert(0).Cert)
+	return c
+}
+
+// startDNS starts the resolver, and waits until it answers.
+func (c *CA) startDNS(t testing.TB, quiet *log.Logger) (address string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	address = ln.Addr().String()
+	check(t, ln.Close())
+	c.DNS, err = challtestsrv.New(challtestsrv.Config{Log: quiet, DNSAddrs: []string{address}})
+	check(t, err)
+	c.DNS.SetDefaultDNSIPv4("127.0.0.1")
+	c.DNS.SetDefaultDNSIPv6("")
+	c.DNS.Run()
+	t.Cleanup(c.DNS.Shutdown)
+	for range 100 {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			check(t, conn.Close())
+			return address
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("the CA's resolver did not start")
+	return ""
+}
+
+func (c *CA) serve(t testing.TB, handler http.Handler) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		names := orderedNames(r)
+		c.mu.Lock()
+		c.requests++
+		override := c.override
+		c.mu.Unlock()
+		if override != nil && override(w, r) {
+			return
+		}
+		answer := &answer{ResponseWriter: w}
+		handler.ServeHTTP(answer, r)
+		if answer.status == http.StatusCreated {
+			c.mu.Lock()
+			c.orders = append(c.orders, names...)
+			c.mu.Unlock()
+		}
+	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	c.Directory = server.URL + wfe.DirectoryPath
+	c.RootsFile = filepath.Join(t.TempDir(), "ca.pem")
+	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	check(t, os.WriteFile(c.RootsFile, data, 0o600))
+}
+
+// answer notes the status of an answer. Some orders are refused for a stale
+// nonce first, as Pebble finds too few clients able to stand that.
+type answer struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	a.status = status
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// orderedNames returns the names that a newOrder request is for, and leaves its
+// body to the CA.
+func orderedNames(r *http.Request) (names []string) {
+	if !IsOrder(r) {
+		return nil
+	}
+	body, _ := io.ReadAll(r.Body) // what is missing will be missed
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	var signed struct{ Payload string }
+	var order struct{ Identifiers []struct{ Value string } }
+	_ = json.Unmarshal(body, &signed)
+	payload, _ := base64.RawURLEncoding.DecodeString(signed.Payload)
+	_ = json.Unmarshal(payload, &order)
+	for _, id := range order.Identifiers {
+		names = append(names, id.Value)
+	}
+	return names
+}
+
+// IsOrder reports whether a request is one for a new order.
+func IsOrder(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/order-plz") }
+
+// Override has f answer requests, as far as it returns true; nil: none.
+func (c *CA) Override(f func(http.ResponseWriter, *http.Request) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.override = f
+}
+
+// Down answers every request as a CA under maintenance does.
+func Down(w http.ResponseWriter, _ *http.Request) bool {
+	w.WriteHeader(http.StatusServiceUnavailable)
+	return true
+}
+
+// Orders returns the names of all orders that the CA has taken, in their order.
+func (c *CA) Orders() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.orders)
+}
+
+// Requests returns how many requests there were so far.
+func (c *CA) Requests() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.requests
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
