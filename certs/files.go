@@ -2,15 +2,13 @@ package certs
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"time"
-
-	"github.com/rs/zerolog"
 )
 
 // ErrEncryptedKey says that a private key in a file is encrypted.
@@ -37,15 +35,62 @@ func load(f Files) (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// soon is when an end of validity is worth a warning; what renews certificates
-// is normally done with it by then.
-const soon = 14 * 24 * time.Hour
+// watchEvery is how often files are looked at. They are read when they have
+// changed and then stayed as they are for one round, so that whoever writes two
+// of them has done both.
+const watchEvery = 5 * time.Second
 
-func warnOfExpiry(log zerolog.Logger, c *x509.Certificate, now time.Time) {
-	switch left := c.NotAfter.Sub(now); {
-	case left < 0:
-		log.Warn().Time("not_after", c.NotAfter).Msg("certificate has expired; it is served all the same")
-	case left < soon:
-		log.Warn().Time("not_after", c.NotAfter).Msg("certificate expires soon")
+// fileState is what a changed pair of files differs in.
+type fileState [2]struct {
+	modified time.Time
+	size     int64
+	exists   bool
+}
+
+// statFiles follows symbolic links, as those that certbot turns around.
+func statFiles(f Files) (s fileState) {
+	for i, name := range []string{f.Cert, cmp.Or(f.Key, f.Cert)} {
+		if info, err := os.Stat(name); err == nil {
+			s[i].modified, s[i].size, s[i].exists = info.ModTime(), info.Size(), true
+		}
 	}
+	return s
+}
+
+// watch reloads when the files change, until ctx ends.
+func (m *Manager) watch(ctx context.Context) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	last := make([]fileState, len(m.config.Files))
+	tried := make([]fileState, len(m.config.Files))
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if !m.settled(last, tried) {
+			continue
+		}
+		if err := m.Reload(ctx); err != nil {
+			m.config.Log.Error().Err(err).Msg("certificates that cannot be read stay as they were")
+			continue
+		}
+		m.config.Log.Info().Msg("certificates have changed and were read again")
+	}
+}
+
+// settled reports whether a pair differs from what is served, from what was
+// tried in vain, and not from what it was a round ago. It updates last and tried.
+func (m *Manager) settled(last, tried []fileState) (changed bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, f := range m.config.Files {
+		now := statFiles(f)
+		if now == last[i] && now != m.disk[i] && now != tried[i] {
+			tried[i], changed = now, true
+		}
+		last[i] = now
+	}
+	return changed
 }

@@ -3,17 +3,15 @@ package certs
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"posthorn/store"
@@ -33,57 +31,85 @@ const (
 	clockSkew   = 24 * time.Hour      // of clients, behind us
 )
 
-// selfSigned returns the certificate for names. It is the one in the store if
+// ownNames is how many names a self-signed certificate is for at most. More make
+// more certificates, all of the same key: one for thousands would be megabytes
+// in the handshakes of a day.
+const ownNames = 100
+
+// prepareOwn makes ready self-signed certificates for what nothing else covers.
+// The caller holds m.mu.
+func (m *Manager) prepareOwn(ctx context.Context, uncovered []*served) error {
+	for n := 0; len(uncovered) > 0; n++ {
+		group := uncovered[:min(len(uncovered), ownNames)]
+		uncovered = uncovered[len(group):]
+		names := make([]string, len(group))
+		for i, s := range group {
+			names[i] = s.name
+		}
+		pair, err := selfSigned(ctx, m.vault, ownRecord(n), names, m.config.Now())
+		if err != nil {
+			return err
+		}
+		state := &servedState{[]*identity{newIdentity(pair)}, SelfSigned}
+		for _, s := range group {
+			s.state.Store(state)
+		}
+	}
+	return nil
+}
+
+// ownRecord is where the nth self-signed certificate stands.
+func ownRecord(n int) string {
+	if n == 0 {
+		return ownCert
+	}
+	return ownCert + "/" + strconv.Itoa(n)
+}
+
+// renewOwn replaces all self-signed certificates. Their key stays.
+func (m *Manager) renewOwn(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	err := m.vault.Update(ctx, func(tx store.Tx) error {
+		for item, err := range tx.Scan(ctx, ownCert) {
+			if err != nil {
+				return err
+			}
+			if err := tx.Delete(item.Key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("self-signed certificate: %w", err)
+	}
+	return m.prepare(ctx)
+}
+
+// selfSigned returns the certificate for names. It is the one under record if
 // that is for just these names and far from its end, else a new one. The key is
 // made once and never replaced, as clients may have pinned it.
-func selfSigned(ctx context.Context, kv store.KV, names []string, now time.Time) (*tls.Certificate, error) {
+func selfSigned(ctx context.Context, v *vault, record string, names []string, now time.Time) (*tls.Certificate, error) {
 	var pair *tls.Certificate
-	err := kv.Update(ctx, func(tx store.Tx) error {
-		key, err := loadKey(ctx, tx)
+	err := v.Update(ctx, func(tx store.Tx) error {
+		key, err := v.keptKey(ctx, tx, ownKey, ECDSA.generate)
 		if err != nil {
 			return err
 		}
 		template := template(names, now)
-		if pair = loadOwn(ctx, tx, key, template, now); pair != nil {
+		if pair = loadOwn(ctx, tx, record, key, template, now); pair != nil {
 			return nil
 		}
 		if pair, err = issue(template, key); err != nil {
 			return err
 		}
-		return tx.Put(ownCert, pair.Certificate[0])
+		return tx.Put(record, pair.Certificate[0])
 	})
 	if err != nil {
 		return nil, fmt.Errorf("self-signed certificate: %w", err)
 	}
 	return pair, nil
-}
-
-// loadKey returns the key in the store, where it puts one if there is none. A
-// damaged key is an error: replacing it would look like an attack to clients.
-func loadKey(ctx context.Context, tx store.Tx) (crypto.Signer, error) {
-	der, err := tx.Get(ctx, ownKey)
-	switch {
-	case err == nil:
-		key, err := x509.ParsePKCS8PrivateKey(der)
-		if err != nil {
-			return nil, errors.New("the key in the store is damaged")
-		}
-		signer, ok := key.(crypto.Signer)
-		if !ok {
-			return nil, errors.New("the key in the store cannot sign")
-		}
-		return signer, nil
-	case !errors.Is(err, store.ErrNotFound):
-		return nil, err
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	if der, err = x509.MarshalPKCS8PrivateKey(key); err != nil {
-		return nil, err
-	}
-	return key, tx.Put(ownKey, der)
 }
 
 // template returns what a certificate for names says from now on.
@@ -118,8 +144,8 @@ func template(names []string, now time.Time) *x509.Certificate {
 // loadOwn returns the certificate in the store, or nil when it cannot stand for
 // the template: it is of another key, for other names, near its end, or from a
 // future that a wrong clock showed.
-func loadOwn(ctx context.Context, tx store.Tx, key crypto.Signer, template *x509.Certificate, now time.Time) *tls.Certificate {
-	der, err := tx.Get(ctx, ownCert)
+func loadOwn(ctx context.Context, tx store.Tx, record string, key crypto.Signer, template *x509.Certificate, now time.Time) *tls.Certificate {
+	der, err := tx.Get(ctx, record)
 	if err != nil {
 		return nil
 	}
@@ -127,9 +153,8 @@ func loadOwn(ctx context.Context, tx store.Tx, key crypto.Signer, template *x509
 	if err != nil {
 		return nil
 	}
-	public, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	sameIP := func(a, b net.IP) bool { return a.Equal(b) }
-	if !ok || !public.Equal(key.Public()) ||
+	if !matches(leaf, key) ||
 		leaf.Subject.CommonName != template.Subject.CommonName ||
 		!slices.Equal(leaf.DNSNames, template.DNSNames) ||
 		!slices.EqualFunc(leaf.IPAddresses, template.IPAddresses, sameIP) ||

@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -17,21 +18,28 @@ import (
 // 1970, big endian) and its 32 bytes.
 const ticketPrefix = "ticket/"
 
+// longestTickets is how long crypto/tls honours any ticket (RFC 8446 section
+// 4.6.1).
+const longestTickets = 7 * 24 * time.Hour
+
 // ticketClass is a class's record, and how long its keys are accepted once they
-// are no longer in use. A day bounds how long a stolen mail ticket key is good
-// for; a week is as long as crypto/tls honours any ticket.
+// are no longer in use.
 type ticketClass struct {
 	record string
 	keep   time.Duration
 }
 
-var ticketClasses = [...]ticketClass{
-	alpn.Web:  {ticketPrefix + "web", 7 * 24 * time.Hour},
-	alpn.Mail: {ticketPrefix + "mail", 24 * time.Hour},
+// ticketClasses are the classes with their defaults. A day bounds how long a
+// stolen mail ticket key is good for.
+func (c *Config) ticketClasses() [2]ticketClass {
+	return [...]ticketClass{
+		alpn.Web:  {ticketPrefix + "web", cmp.Or(c.WebTickets, longestTickets)},
+		alpn.Mail: {ticketPrefix + "mail", cmp.Or(c.MailTickets, 24*time.Hour)},
+	}
 }
 
 // ticketKeys are the keys of each class, the one in use first.
-type ticketKeys [len(ticketClasses)][][32]byte
+type ticketKeys [2][][32]byte
 
 // inUse is how long a key makes new tickets.
 const inUse = 24 * time.Hour
@@ -45,15 +53,15 @@ func (m *Manager) TicketKeys(c alpn.Class) [][32]byte { return m.tickets.Load()[
 // rotate brings the ticket keys up to date, in the store and in m.
 func (m *Manager) rotate(ctx context.Context) error {
 	var keys ticketKeys
-	err := m.config.Store.Update(ctx, func(tx store.Tx) error {
-		for class, c := range ticketClasses {
-			old, err := tx.Get(ctx, c.record)
+	err := m.vault.Update(ctx, func(tx store.Tx) error {
+		for class, c := range m.config.ticketClasses() {
+			old, err := m.vault.secret(ctx, tx, c.record)
 			if err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
 			now := c.current(parseTickets(old), m.config.Now())
 			if record := formatTickets(now); string(record) != string(old) {
-				if err := tx.Put(c.record, record); err != nil {
+				if err := m.vault.keep(tx, c.record, record); err != nil {
 					return err
 				}
 			}

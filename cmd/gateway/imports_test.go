@@ -26,7 +26,8 @@ var mayImport = map[string][]string{
 	"backend/backendtest": nil, // for tests
 	"splice":              nil,
 	"accounts":            {"authkeys", "store"},
-	"certs":               {"alpn", "authkeys", "store"},
+	"certs":               {"alpn", "authkeys", "store", "certs/*"},
+	"certs/*":             nil,
 	"mux":                 {"alpn", "authkeys"},
 	"mux/muxtest":         {"alpn"}, // for tests
 	"authkeys":            {"store"},
@@ -51,9 +52,10 @@ var onlyHere = map[string][]string{
 	module + "/cmd/gateway":      nil,
 	"github.com/rogpeppe":        nil,
 	"github.com/google/go-cmp":   nil,
-	"testing":                    {"store/storetest", "mux/muxtest", "backend/backendtest"},
+	"testing":                    {"store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest"},
 	"go.uber.org/goleak":         nil,
-	"net/http/httptest":          nil,
+	"net/http/httptest":          {"certs/acmetest"},
+	"github.com/letsencrypt":     {"certs/acmetest"}, // Pebble, for tests
 	"golang.org/x/net/websocket": nil,
 }
 
