@@ -65,7 +65,7 @@ func (s *imapServer) openAs(ctx context.Context, c *Client, user string) (*imapS
 	cred := imapCredentials{method: s.config.Method, user: s.config.User, password: s.config.Password}
 	switch s.config.Method {
 	case "":
-		return nil, fmt.Errorf("backend %s: imap: no method to log in without the user's password", s.name)
+		return nil, fmt.Errorf("backend %s: imap: %w", s.name, ErrPasswordNeeded)
 	case Master:
 		cred.identity = user
 	case MasterSeparator:

@@ -69,8 +69,6 @@ func (d *imapDialog) next() (imapReply, error) {
 	return r, err
 }
 
-const maxComplaint = 200 // octets of what a server says in an error
-
 // complain returns err with what the server has said.
 func (d *imapDialog) complain(err error, said string) error {
 	return fmt.Errorf("%w: %q", err, d.fit(said))
@@ -82,7 +80,7 @@ func (d *imapDialog) fit(said string) string {
 	if d.sent != nil && d.sent.repeatedIn(said) {
 		return "(withheld, as it repeats the password)"
 	}
-	return said[:min(len(said), maxComplaint)]
+	return cut(said)
 }
 
 // answer reads up to the answer to a command, and shows the untagged responses

@@ -86,7 +86,7 @@ func (d *imapDialog) refusal(m Method, r imapReply) error {
 	switch {
 	case r.status == "BYE" && wrong:
 		return d.complain(errIMAPBye, r.line)
-	case r.status != "NO" && r.status != "BYE":
+	case r.status != "NO" && r.status != "BYE", d.sent.repeatedIn(r.code):
 		return d.complain(errIMAPUnexpected, r.line)
 	case m == "" && wrong:
 		return d.complain(accounts.ErrWrongPassword, r.line)
@@ -95,7 +95,7 @@ func (d *imapDialog) refusal(m Method, r imapReply) error {
 	}
 	return &goimap.Error{
 		Type: goimap.StatusResponseTypeNo,
-		Code: goimap.ResponseCode(printable(d.fit(r.code))),
+		Code: goimap.ResponseCode(printable(cut(r.code))),
 		Text: printable(d.fit(r.text)),
 	}
 }

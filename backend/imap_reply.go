@@ -102,3 +102,6 @@ func announcedLiteral(line string) (int, error) {
 	}
 	return int(n), nil
 }
+
+// cut shortens what a server says to what is worth repeating.
+func cut(s string) string { return s[:min(len(s), 200)] }

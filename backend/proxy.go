@@ -20,6 +20,10 @@ import (
 // its users: a mistake in the configuration of one of the two.
 var ErrRefused = errors.New("the server refuses the gateway's own login")
 
+// ErrPasswordNeeded says that nobody can log in to a server without the user's
+// own password: there is no Method for it.
+var ErrPasswordNeeded = errors.New("the server needs the user's password")
+
 // ProxyConfig is a mail system behind the gateway: an IMAP server, a submission
 // server, or both.
 type ProxyConfig struct {

@@ -37,7 +37,10 @@ func (d *dialog) preauth(ctx context.Context) (backend.IMAPSession, error) {
 		return nil, nil
 	}
 	session, err := d.open(ctx, l)
-	if err != nil {
+	switch {
+	case errors.Is(err, backend.ErrPasswordNeeded):
+		return nil, nil
+	case err != nil:
 		return nil, byeError(answer(err))
 	}
 	err = d.say("* PREAUTH [CAPABILITY " + printable(session.Capabilities()) + "] " + d.name() + " ready")
