@@ -100,7 +100,7 @@ func wantDovecot(t testing.TB, line string) {
 // Each way to log in, by key and by password, with each way to tell of the
 // client's address, as Dovecot's log has it.
 func TestDovecotLogins(t *testing.T) {
-	d := startDovecot(t)
+	d := startDovecot(t, func(o *backendtest.DovecotOptions) { o.More += "\nimap_id_log = *\n" })
 	with := func(m backend.Method) func(*backend.ProxyConfig) {
 		return func(c *backend.ProxyConfig) { c.IMAP.Method = m }
 	}
@@ -177,6 +177,9 @@ func TestDovecotLogins(t *testing.T) {
 				if strings.Contains(tt.name, "ID") { // then both logs call the connection the same
 					d.Await(t, fmt.Sprintf("rip=%s, lip=127.0.0.1, mpid=", ip))
 					d.Await(t, fmt.Sprintf("session=<%d.", j+1))
+					if how != "key" {
+						d.Await(t, "name="+ip)
+					}
 				}
 			}
 			if strings.Contains(d.Log(), "198.51.100.9") {
