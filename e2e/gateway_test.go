@@ -73,6 +73,8 @@ type gateway struct {
 	program string              // what to run; default binary
 	as      *syscall.Credential // who runs it; nil: who runs the tests
 
+	name string // its server name; default localhost
+
 	shared, imaps, submissions string // host:port, once started
 	imap, submission           string // of the ports that begin in cleartext
 	ca                         string // PEM file with the server's self-signed certificate
@@ -99,10 +101,15 @@ func newGateway(t testing.TB, more string) *gateway {
 // prepareGateway makes a gateway that has yet to be started.
 func prepareGateway(t testing.TB, more string) *gateway {
 	t.Helper()
-	dir := t.TempDir()
-	g := &gateway{t: t, dir: dir, config: filepath.Join(dir, "config.yaml")}
-	text := fmt.Sprintf(listen, filepath.Join(dir, "data")) + more
-	if err := os.WriteFile(g.config, []byte(text), 0o600); err != nil {
+	return gatewayIn(t, t.TempDir(), func(data string) string { return fmt.Sprintf(listen, data) + more })
+}
+
+// gatewayIn makes a gateway that has yet to be started, whose whole
+// configuration is told where its data is.
+func gatewayIn(t testing.TB, dir string, config func(data string) string) *gateway {
+	t.Helper()
+	g := &gateway{t: t, dir: dir, config: filepath.Join(dir, "config.yaml"), name: "localhost"}
+	if err := os.WriteFile(g.config, []byte(config(filepath.Join(dir, "data"))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -161,7 +168,7 @@ func (g *gateway) start() {
 			g.submission = l.Address
 		}
 	}
-	if g.shared == "" || g.imaps == "" || g.submissions == "" || g.imap == "" || g.submission == "" {
+	if g.shared == "" {
 		g.t.Fatalf("status lists %v", status.Listeners)
 	}
 	g.ca = filepath.Join(g.dir, "server.pem")
@@ -174,7 +181,7 @@ func (g *gateway) start() {
 // does who compares its fingerprint with what serve printed.
 func (g *gateway) certificate() []byte {
 	g.t.Helper()
-	c, err := tls.Dial("tcp", g.imaps, &tls.Config{ServerName: "localhost", InsecureSkipVerify: true})
+	c, err := tls.Dial("tcp", g.shared, &tls.Config{ServerName: g.name, InsecureSkipVerify: true, NextProtos: []string{"imap"}})
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -274,7 +281,7 @@ func (g *gateway) tlsConfig(pemFile string, protocols ...string) *tls.Config {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(text)
-	config := &tls.Config{ServerName: "localhost", RootCAs: roots, NextProtos: protocols}
+	config := &tls.Config{ServerName: g.name, RootCAs: roots, NextProtos: protocols}
 	if pemFile != "" {
 		pair, err := tls.LoadX509KeyPair(pemFile, pemFile)
 		if err != nil {

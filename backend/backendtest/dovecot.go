@@ -150,6 +150,27 @@ func (d *Dovecot) Created(user string) bool {
 	return err == nil
 }
 
+// Sessions returns how many IMAP sessions there are of clients on an address,
+// which is the gateway's own when Dovecot does not hear of others.
+func (d *Dovecot) Sessions(address string) int {
+	n := 0
+	log := d.Log()
+	for line := range strings.Lines(log) {
+		_, login, ok := strings.Cut(line, "imap-login: Info: Login: ")
+		_, id, _ := strings.Cut(login, "session=")
+		id = strings.TrimSpace(id)
+		if ok && strings.Contains(login, "rip="+address+",") && !ended(log, id) {
+			n++
+		}
+	}
+	return n
+}
+
+// ended reports whether a session's process has logged its end.
+func ended(log, id string) bool {
+	return strings.Contains(log, id+": Info: Disconnected: ") || strings.Contains(log, id+": Info: Connection closed")
+}
+
 // Deliver puts a message into a user's INBOX, past every server. Its lines end
 // in LF.
 func (d *Dovecot) Deliver(t testing.TB, user string, message io.Reader) {
