@@ -179,15 +179,20 @@ func TestWithin(t *testing.T) {
 		}
 	}
 
+	inner := func() error { return c.Within(ctx, time.Millisecond, read) }
+	if err := c.Within(ctx, time.Hour, inner); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("an inner call that is shorter: %v", err)
+	}
+
 	// Nothing is left of them.
 	if _, err := io.WriteString(c, "x"); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
 
-// TestWithinLeavesNoDeadline ends calls at the very moment when their context
-// ends: whatever comes first, the connection can be used afterwards.
-func TestWithinLeavesNoDeadline(t *testing.T) {
+// TestWithinEndsAtOnce ends calls at the very moment when their context ends:
+// whatever comes first, afterwards others have the say in deadlines.
+func TestWithinEndsAtOnce(t *testing.T) {
 	s := serve(t, func(c net.Conn) {
 		if _, err := io.WriteString(c, greeting); err == nil {
 			_, _ = io.Copy(c, c)
@@ -195,15 +200,24 @@ func TestWithinLeavesNoDeadline(t *testing.T) {
 	})
 	p := newPool(t, upstream.Config{Addresses: []string{s.address}})
 	c := dial(t, p, upstream.Header{})
-	for range 500 {
+	guard := time.AfterFunc(20*time.Second, func() { _ = c.Close() })
+	defer guard.Stop()
+	for i := range 500 {
 		ctx, cancel := context.WithCancel(context.Background())
-		go cancel()
-		_ = c.Within(ctx, time.Hour, func() error { return nil })
-		if _, err := io.WriteString(c, "x\r\n"); err != nil {
-			t.Fatal(err)
+		_ = c.Within(ctx, time.Hour, func() error { cancel(); return nil })
+		if i%2 == 0 {
+			if _, err := io.WriteString(c, "x\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			if line, err := c.ReadLine(10); line != "x" || err != nil {
+				t.Fatalf("%q, %v", line, err)
+			}
+			continue
 		}
-		if line, err := c.ReadLine(10); line != "x" || err != nil {
-			t.Fatalf("%q, %v", line, err)
+		_ = c.SetDeadline(time.Now().Add(time.Millisecond))
+		if _, err := c.ReadLine(10); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("the deadline was lost: %v", err)
 		}
+		_ = c.SetDeadline(time.Time{})
 	}
 }

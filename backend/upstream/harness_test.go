@@ -11,7 +11,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -116,14 +115,14 @@ func says(text string) func(net.Conn) {
 // greeted is a Config.Open that wants a greeting, and takes BYE to mean that
 // the server is full.
 func greeted(_ context.Context, c *upstream.Conn) error {
-	line, err := c.ReadLine(1000)
+	line, err := c.ReadLine(10_000)
 	switch {
 	case err != nil:
 		return fmt.Errorf("greeting: %w", err)
 	case strings.HasPrefix(line, "* BYE"):
 		return fmt.Errorf("greeting: %w", upstream.ErrBusy)
 	case !strings.HasPrefix(line, "* OK"):
-		return errors.New("greeting: not understood")
+		return fmt.Errorf("greeting: %s", line)
 	}
 	return nil
 }

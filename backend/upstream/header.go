@@ -39,7 +39,7 @@ func (h *Header) marshal() ([]byte, error) {
 		}
 		return (&proxyproto.Header{Version: 2, Command: proxyproto.LOCAL}).Format()
 	}
-	p := proxyproto.HeaderProxyFromAddrs(2, tcpAddr(h.Remote), tcpAddr(h.Local))
+	p := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(h.Remote), net.TCPAddrFromAddrPort(h.Local))
 	secured, err := h.secured()
 	if err != nil {
 		return nil, err
@@ -54,10 +54,6 @@ func (h *Header) marshal() ([]byte, error) {
 		}
 	}
 	return nil, errCommonName
-}
-
-func tcpAddr(a netip.AddrPort) *net.TCPAddr {
-	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
 }
 
 // names are the TLVs for what the client asked for.

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pires/go-proxyproto"
@@ -164,33 +163,6 @@ func TestHeaderWithoutUser(t *testing.T) {
 	}
 	if s.accepted() > 0 || !p.Status()[0].Up {
 		t.Errorf("%d connections, status %+v", s.accepted(), p.Status())
-	}
-}
-
-// TestHeaderAndHello wants the PROXY header and the ClientHello in one packet.
-func TestHeaderAndHello(t *testing.T) {
-	cert, _ := newAuthority(t).issue(time.Now().Add(time.Hour), "localhost")
-	sizes := make(chan int, 1)
-	s := serve(t, func(c net.Conn) {
-		first := make([]byte, 8192)
-		n, err := c.Read(first)
-		if err != nil {
-			return
-		}
-		sizes <- n
-		r := bufio.NewReader(io.MultiReader(strings.NewReader(string(first[:n])), c))
-		if _, err := proxyproto.Read(r); err != nil {
-			t.Error(err)
-		}
-		secured(cert, says(greeting))(&reread{c, r})
-	})
-	p := newPool(t, upstream.Config{
-		Addresses: []string{s.address}, ProxyProtocol: true,
-		Security: upstream.ImplicitTLS, TLS: &tls.Config{InsecureSkipVerify: true},
-	})
-	dial(t, p, upstream.Header{})
-	if n := <-sizes; n < 100 {
-		t.Errorf("the first read got %d octets", n)
 	}
 }
 

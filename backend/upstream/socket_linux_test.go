@@ -2,11 +2,14 @@ package upstream_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"testing"
 	"time"
 
+	"github.com/pires/go-proxyproto"
 	"golang.org/x/sys/unix"
 
 	"posthorn/backend/upstream"
@@ -65,4 +68,31 @@ func TestNoDescriptors(t *testing.T) {
 	if s := p.Status()[0]; !s.Up || s.Conns != 1 {
 		t.Errorf("Status: %+v", s)
 	}
+}
+
+// TestPackets counts what a handshake takes: the PROXY header and ClientHello
+// leave together, and then Finished.
+func TestPackets(t *testing.T) {
+	cert, pin := newAuthority(t).issue(time.Now().Add(time.Hour), "localhost")
+	handshake := secured(cert, says(greeting))
+	s := serve(t, func(c net.Conn) {
+		size := len(proxyproto.SIGV2) + 4 // LOCAL
+		if _, err := io.ReadFull(c, make([]byte, size)); err == nil {
+			handshake(c)
+		}
+	})
+	p := newPool(t, upstream.Config{
+		Addresses: []string{s.address}, ProxyProtocol: true,
+		Security: upstream.ImplicitTLS, TLS: trusting(t, "", []string{pin}, ""),
+	})
+	rc, err := dial(t, p, upstream.Header{}).Bare().(*tls.Conn).NetConn().(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = rc.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil || info.Data_segs_out != 2 {
+			t.Errorf("%d packets, %v", info.Data_segs_out, err)
+		}
+	})
 }

@@ -84,6 +84,7 @@ func TestTLS(t *testing.T) {
 	future, past := time.Now().Add(time.Hour), time.Now().Add(-time.Hour)
 	good, goodPin := ca.issue(future, "mail.example.org", "127.0.0.1")
 	expired, expiredPin := ca.issue(past, "mail.example.org", "127.0.0.1")
+	elsewhere, _ := ca.issue(future, "192.0.2.1")
 	_, otherPin := other.issue(future, "a")
 	for name, c := range map[string]struct {
 		cert   tls.Certificate
@@ -105,6 +106,7 @@ func TestTLS(t *testing.T) {
 		"pin or other ca":     {good, trusting(t, other.file, []string{goodPin}, ""), nil},
 		"neither pin nor ca":  {good, trusting(t, other.file, []string{otherPin}, ""), notPinned},
 		"ca, but not by name": {good, trusting(t, ca.file, []string{otherPin}, "mail.example.com"), is[x509.HostnameError]},
+		"ca, but elsewhere":   {elsewhere, trusting(t, ca.file, []string{otherPin}, ""), is[x509.HostnameError]},
 		"ca, but expired":     {expired, trusting(t, ca.file, []string{otherPin}, ""), is[x509.CertificateInvalidError]},
 	} {
 		for security, p := range map[string]*upstream.Pool{
@@ -186,7 +188,7 @@ func TestPinOnResumption(t *testing.T) {
 func TestOldTLS(t *testing.T) {
 	cert, pin := newAuthority(t).issue(time.Now().Add(time.Hour), "localhost")
 	config := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
-	s := serve(t, func(c net.Conn) { _ = tls.Server(c, config).Handshake() })
+	s := serve(t, func(c net.Conn) { says(greeting)(tls.Server(c, config)) })
 	template := trusting(t, "", []string{pin}, "")
 	template.MinVersion = tls.VersionTLS10
 	p := newPool(t, upstream.Config{Addresses: []string{s.address}, TLS: template, Security: upstream.ImplicitTLS})
