@@ -5,12 +5,15 @@ import (
 	"time"
 )
 
+// openPerGuess is how many unanswered attempts take the place of a guess.
+const openPerGuess = 5
+
 // failures is what is remembered of a subject. Its zero value is a clean
 // record.
 type failures struct {
 	pending int           // passwords being evaluated
 	recent  []time.Time   // when those within the window failed, oldest first; fewer than PerSource, unless that was lowered
-	open    []time.Time   // when those within the window ended unanswered, likewise
+	open    []time.Time   // when those within the window ended unanswered, oldest first
 	strikes int           // blocks so far
 	until   time.Time     // when the last block ends
 	settled chan struct{} // closed when pending falls; nil: nobody waits
@@ -49,7 +52,8 @@ func (f *failures) delay(t Throttle, now time.Time) time.Duration {
 // reserve counts an attempt as pending. When it may not, either the subject is
 // blocked and settled is nil, or it has to try again once settled is closed or
 // the source has eased. An attempt that nobody answered is no failure, and leads
-// to no block; but it may have been a guess, so it takes the place of one.
+// to no block, as nobody shall be locked out by a mail system that is ill; but it
+// may have been a guess, so some of them take the place of one.
 func (f *failures) reserve(t Throttle, now time.Time) (ok bool, settled <-chan struct{}) {
 	f.prune(t, now)
 	if len(f.recent) >= t.PerSource { // the limit was lowered meanwhile
@@ -58,7 +62,7 @@ func (f *failures) reserve(t Throttle, now time.Time) (ok bool, settled <-chan s
 	switch {
 	case f.blocked(now):
 		return false, nil
-	case len(f.recent)+len(f.open)+f.pending < t.PerSource:
+	case len(f.recent)+len(f.open)/openPerGuess+f.pending < t.PerSource:
 		f.pending++
 		return true, nil
 	}
