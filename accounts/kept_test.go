@@ -329,6 +329,32 @@ func TestKeptThrottle(t *testing.T) {
 	})
 }
 
+// TestKeptTakesAsLong: time tells no refusal by the mail system from another,
+// and none of those that it does not hear of.
+func TestKeptTakesAsLong(t *testing.T) {
+	inBubble(t, accounts.Options{Domains: []string{"example.org"}, Throttle: accounts.Throttle{PerSource: 1000}}, func(t *testing.T, d *door) {
+		m := newMailSystem()
+		m.delay = 2 * time.Second
+		m.users = map[string]string{"alice@example.org": password, "off@example.org": password}
+		off := d.add("off@example.org", "")
+		if err := d.SetDisabled(t.Context(), off.ID, true); err != nil {
+			t.Fatal(err)
+		}
+		for user, want := range map[string]time.Duration{
+			"alice@example.org": m.delay, "nobody@example.org": m.delay, "off@example.org": m.delay,
+			"alice@example.net": 0, "nobody@example.net": 0, "nobody": 0,
+		} {
+			start := time.Now()
+			if err := d.knock(t.Context(), m, home, user, "guess"); reason(t, err) == "" {
+				t.Errorf("%s got in", user)
+			}
+			if took := time.Since(start); took != want {
+				t.Errorf("%s: refused after %v, want %v", user, took, want)
+			}
+		}
+	})
+}
+
 // TestKeptDoesNotCompute: passwords that a slow mail system looks at keep
 // nobody from having a local one checked.
 func TestKeptDoesNotCompute(t *testing.T) {

@@ -206,12 +206,12 @@ func (c *Config) checkFiles() problems {
 			key := fmt.Sprintf("backends[%d].%s.", i, s.key)
 			if s.MasterPasswordFile != "" {
 				if _, err := readSecret(s.MasterPasswordFile); err != nil {
-					p.add(key+"master_password_file", "%v", err)
+					p.add(key+"master_password_file", "cannot be used: %v", err)
 				}
 			}
 			if s.CA != "" {
 				if _, err := upstream.TrustConfig(s.CA, nil, ""); err != nil {
-					p.add(key+"ca", "%v", err)
+					p.add(key+"ca", "cannot be used: %v", err)
 				}
 			}
 		}
