@@ -5,6 +5,7 @@ import (
 	"time"
 
 	goimap "github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-smtp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"posthorn/accounts"
@@ -57,7 +58,7 @@ func loginResult(err error) string {
 		return "wrong password"
 	case errors.Is(err, ErrRefused):
 		return "refused"
-	case errors.As(err, new(*goimap.Error)):
+	case errors.As(err, new(*goimap.Error)), errors.As(err, new(*smtp.SMTPError)):
 		return "no"
 	}
 	return "unavailable"

@@ -29,6 +29,7 @@ type replyGuard struct {
 
 	handout []byte // of replies, what the client has not read yet
 	hello   bool   // the command under way is EHLO
+	last    int    // the code of the last reply
 
 	body  bool        // a message is being written
 	early atomic.Bool // the server has spoken before its end
@@ -49,7 +50,7 @@ func (g *replyGuard) Read(p []byte) (int, error) {
 		if g.hello {
 			reply = reply.upperKeywords()
 		}
-		g.handout = reply.wire()
+		g.last, g.handout = reply.code, reply.wire()
 	}
 	n := copy(p, g.handout)
 	g.handout = g.handout[n:]
@@ -75,9 +76,15 @@ func (g *replyGuard) Write(p []byte) (int, error) {
 		return g.writeBody(p)
 	}
 	g.hello = bytes.HasPrefix(p, []byte("EHLO "))
-	if g.hello && g.ehlo.lines != nil {
+	switch {
+	case g.hello && g.ehlo.lines != nil:
 		first := g.ehlo.upperKeywords()
 		g.handout, g.ehlo = first.wire(), smtpReply{}
+		return len(p), nil
+	case string(p) == "*\r\n" && g.last != 334:
+		// The client gives up an exchange that the server has ended already, and
+		// would wait for another reply.
+		g.handout = (&smtpReply{code: 501, lines: []string{"over"}}).wire()
 		return len(p), nil
 	}
 	if g.R.Buffered() > 0 {

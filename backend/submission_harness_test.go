@@ -45,6 +45,9 @@ type submissionFake struct {
 	// each line of a message, or "." for its end.
 	answer func(conn int, step string) string
 	offers []string
+	before func(*bufio.Reader) // the greeting; nil: nothing
+	// bytewise has every octet sent alone, discard messages forgotten.
+	bytewise, discard bool
 
 	mu       sync.Mutex
 	conns    []net.Conn
@@ -54,7 +57,7 @@ type submissionFake struct {
 	open     int
 }
 
-func newSubmissionFake(t testing.TB, answer func(conn int, step string) string) *submissionFake {
+func newSubmissionFake(t testing.TB, answer func(conn int, step string) string, edit ...func(*submissionFake)) *submissionFake {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -64,6 +67,9 @@ func newSubmissionFake(t testing.TB, answer func(conn int, step string) string) 
 		answer = func(int, string) string { return "" }
 	}
 	f := &submissionFake{t: t, ln: ln, answer: answer, offers: usual, done: make(chan struct{})}
+	for _, e := range edit {
+		e(f)
+	}
 	f.wg.Go(f.accept)
 	t.Cleanup(f.stop)
 	return f
@@ -105,8 +111,14 @@ func (f *submissionFake) accept() {
 // say sends an answer, and reports whether the conversation goes on.
 func (f *submissionFake) say(c net.Conn, text string) bool {
 	text, end, special := strings.Cut(text, "\x00")
-	if _, err := io.WriteString(c, text); err != nil {
-		return false
+	pieces := []string{text}
+	if f.bytewise {
+		pieces = strings.Split(text, "")
+	}
+	for _, piece := range pieces {
+		if _, err := io.WriteString(c, piece); err != nil {
+			return false
+		}
 	}
 	if special && end == "hang" { // and reads nothing
 		<-f.done
@@ -121,10 +133,13 @@ func (f *submissionFake) serve(i int, c net.Conn) {
 		}
 		return f.say(c, usual)
 	}
+	r := bufio.NewReader(c)
+	if f.before != nil {
+		f.before(r)
+	}
 	if !reply("connect", "220 mail.test ESMTP\r\n") {
 		return
 	}
-	r := bufio.NewReader(c)
 	for {
 		line, err := r.ReadString('\n')
 		if err != nil {
@@ -178,19 +193,20 @@ func (f *submissionFake) message(i int, c net.Conn, r *bufio.Reader) bool {
 		if said := f.answer(i, "body"); said != "" && !f.say(c, said) {
 			return false
 		}
-		text.WriteString(strings.TrimPrefix(line, "."))
+		if !f.discard {
+			text.WriteString(strings.TrimPrefix(line, "."))
+		}
 	}
 	said := f.answer(i, ".")
 	if said == "" {
 		said = "250 2.0.0 queued\r\n"
 	}
-	on := f.say(c, said)
 	if strings.HasPrefix(said, "250") {
 		f.mu.Lock()
 		f.messages = append(f.messages, text.String())
 		f.mu.Unlock()
 	}
-	return on
+	return f.say(c, said)
 }
 
 func (f *submissionFake) taken() []string {
@@ -240,8 +256,10 @@ func (f *submissionFake) proxy(edit ...func(*backend.ProxyConfig)) *backend.Prox
 	c := backend.ProxyConfig{
 		Name: "mail", Log: zerolog.Nop(),
 		Submission: &backend.Server{
-			Method:   backend.Trusted,
-			Upstream: upstream.Config{Addresses: []string{f.ln.Addr().String()}, Timeout: 400 * time.Millisecond},
+			Method: backend.Trusted,
+			Upstream: upstream.Config{
+				Addresses: []string{f.ln.Addr().String()}, Timeout: 400 * time.Millisecond, CheckInterval: time.Hour,
+			},
 		},
 	}
 	for _, e := range edit {

@@ -144,7 +144,7 @@ func (s *submissionServer) logIn(up *upstream.Conn, c *Client, l smtpLogin) (*su
 	ehlo := smtpReply{code: 250, lines: strings.Split(up.Offers, "\n")}
 	if l.xclient {
 		if _, err := command(up, xclient(c, l), 220); err != nil {
-			return nil, fmt.Errorf("%w: %w: %w", accounts.ErrNotAsked, ErrRefused, err)
+			return nil, fmt.Errorf("%w: %w", accounts.ErrNotAsked, refusal(err))
 		}
 		ehlo = smtpReply{} // which has to be said again
 	}
@@ -173,10 +173,18 @@ func authError(m Method, err error) error {
 	switch {
 	case m == "" && rejected:
 		return fmt.Errorf("%w: %w", accounts.ErrWrongPassword, err)
-	case m != "" && reply != nil && reply.Code/100 == 5:
-		return fmt.Errorf("%w: AUTH: %w", ErrRefused, err)
+	case m != "":
+		err = refusal(err)
 	}
 	return fmt.Errorf("AUTH: %w", err)
+}
+
+// refusal marks a server's final word on the gateway's own login.
+func refusal(err error) error {
+	if reply, ok := verdict(err); ok && reply.Code/100 == 5 {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return err
 }
 
 // xclient is the command that tells Postfix of a client, and who it is

@@ -120,35 +120,43 @@ func TestSubmissionFaults(t *testing.T) {
 			if at == "DATA" && name == "wrong class" {
 				said = "250 2.0.0 taken\r\n" // which must not be claimed
 			}
-			f := newSubmissionFake(t, func(_ int, step string) string {
-				if strings.HasPrefix(step, at) {
-					return said
-				}
-				return ""
+			t.Run(name+" at "+at, func(t *testing.T) {
+				t.Parallel()
+				faulty(t, at, said)
 			})
-			p := f.proxy(impatient, method(backend.Master), func(c *backend.ProxyConfig) {
-				c.Submission.User, c.Submission.Password = "gateway", "secret"
-			})
-			s, err := p.OpenSubmission(context.Background(), loginOf(alice), here)
-			if err == nil {
-				var message io.Reader = strings.NewReader(text)
-				if at == "body" {
-					message = endless{}
-				}
-				err = send(s, message, bob)
-				s.Logout()
-			}
-			want := "451 4.4.2"
-			if at == "connect" || at == "EHLO" || at == "AUTH" {
-				want = "451 4.3.0"
-			}
-			if got := beginning(err); got != want {
-				t.Errorf("%s at %s: got %q, want %q", name, at, heard(err), want)
-			}
-			f.stop()
-			if n := len(f.taken()); n != 0 && at != "." {
-				t.Errorf("%s at %s: %d messages", name, at, n)
-			}
 		}
+	}
+}
+
+// faulty submits to a server that says something at a step that it should not.
+func faulty(t *testing.T, at, said string) {
+	f := newSubmissionFake(t, func(_ int, step string) string {
+		if strings.HasPrefix(step, at) {
+			return said
+		}
+		return ""
+	})
+	p := f.proxy(impatient, method(backend.Master), func(c *backend.ProxyConfig) {
+		c.Submission.User, c.Submission.Password = "gateway", "secret"
+	})
+	s, err := p.OpenSubmission(context.Background(), loginOf(alice), here)
+	if err == nil {
+		var message io.Reader = strings.NewReader(text)
+		if at == "body" {
+			message = endless{}
+		}
+		err = send(s, message, bob)
+		s.Logout()
+	}
+	want := "451 4.4.2"
+	if at == "connect" || at == "EHLO" || at == "AUTH" {
+		want = "451 4.3.0"
+	}
+	if got := beginning(err); got != want {
+		t.Errorf("got %q, want %q", heard(err), want)
+	}
+	f.stop()
+	if n := len(f.taken()); n != 0 && at != "." {
+		t.Errorf("%d messages", n)
 	}
 }
