@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 	"splice":              nil,
 	"accounts":            {"authkeys", "store"},
 	"certs":               {"alpn", "authkeys", "store", "certs/*"},
-	"certs/*":             nil,
+	"certs/*":             {"alpn"},
 	"mux":                 {"alpn", "authkeys"},
 	"mux/muxtest":         {"alpn"}, // for tests
 	"authkeys":            {"store"},
@@ -56,6 +56,7 @@ var onlyHere = map[string][]string{
 	"go.uber.org/goleak":         nil,
 	"net/http/httptest":          {"certs/acmetest"},
 	"github.com/letsencrypt":     {"certs/acmetest"}, // Pebble, for tests
+	"github.com/miekg/dns":       {"certs/zone"},
 	"golang.org/x/net/websocket": nil,
 }
 
