@@ -1,7 +1,7 @@
 // Package certs provides the server's certificates, session ticket keys and
 // Encrypted Client Hello keys. A handshake gets a ready certificate or fails at
-// once: nothing here waits for a CA, a disk or a lock while a client does, but
-// for the first look at a certificate that the store has.
+// once: nothing here waits for a CA or a lock while a client does, nor for a
+// disk, but for certificates that were asked for before Run got to them.
 package certs
 
 import (

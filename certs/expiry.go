@@ -56,7 +56,7 @@ func (m *Manager) warn() {
 				e.Str("file", id.file)
 			}
 			e.Str("name", s.name).Str("source", string(state.source)).Str("key", string(id.keyType)).
-				Time("not_after", id.notAfter).Dur("left", id.notAfter.Sub(now)).Msg(text)
+				Time("not_after", id.notAfter).Msg(text)
 		}
 	}
 	if named {

@@ -235,6 +235,7 @@ const longestWait = 10 * time.Minute
 // run orders what is due until ctx ends.
 func (i *issuer) run(ctx context.Context) error {
 	defer i.client.Close()
+	i.warm(ctx)
 	var group errgroup.Group
 	group.SetLimit(parallel)
 	timer := time.NewTimer(0)
@@ -263,6 +264,19 @@ func (i *issuer) run(ctx context.Context) error {
 		}
 	}
 	return group.Wait()
+}
+
+// warm parses what the store has before clients ask for it, as far as they are
+// not faster, and so finds out what is damaged.
+func (i *issuer) warm(ctx context.Context) {
+	for _, n := range i.order {
+		for _, id := range i.identities(n.name) {
+			if ctx.Err() != nil {
+				return
+			}
+			id.pair()
+		}
+	}
 }
 
 func (n *renewals) take() bool {

@@ -75,7 +75,7 @@ func New(c Config) *Client {
 	c.Directory = cmp.Or(c.Directory, LetsEncrypt)
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.TLSClientConfig = &tls.Config{RootCAs: c.Roots}
-	t.ResponseHeaderTimeout = requestTimeout
+	t.IdleConnTimeout = 10 * time.Second // no attempt is silent for longer
 	return &Client{config: c, transport: t}
 }
 
@@ -89,8 +89,11 @@ func (c *Client) Close() {
 // own (RFC 6761 section 6.3).
 func Issuable(name string) bool {
 	dot := strings.LastIndexByte(name, '.')
-	if dot < 0 || name[dot+1:] == "localhost" || strings.Trim(name[dot+1:], "0123456789") == "" {
+	if dot < 0 || len(name) > 253 || strings.Contains(name, "..") {
 		return false
+	}
+	if last := name[dot+1:]; last == "localhost" || strings.Trim(last, "0123456789") == "" {
+		return false // the latter is an address, or no name at all
 	}
 	ascii, err := idna.Lookup.ToASCII(name) // as autocert has it: no underscores
 	return err == nil && ascii == name
