@@ -35,7 +35,7 @@ func newAnswer(w http.ResponseWriter, r *http.Request, f *front) *answer {
 		// A stream may have no window while its connection is alive and well.
 		a.pace = newPace(f.conn.MinRate(), pieceSize, func() { _ = rc.SetWriteDeadline(longAgo) })
 	}
-	if r.Body == nil || r.Body == http.NoBody {
+	if r.ContentLength == 0 { // negative: nobody knows
 		return a
 	}
 	_ = rc.EnableFullDuplex()
@@ -73,10 +73,8 @@ func (a *answer) done() {
 
 // WriteHeader implements http.ResponseWriter.
 func (a *answer) WriteHeader(status int) {
-	if status < 200 && status != http.StatusSwitchingProtocols {
-		if a.r.ProtoAtLeast(1, 1) { // RFC 9110 section 15.2
-			a.ResponseWriter.WriteHeader(status)
-		}
+	if status < 200 {
+		a.inform(status)
 		return
 	}
 	h := a.Header()
@@ -90,6 +88,17 @@ func (a *answer) WriteHeader(status int) {
 		h.Set("Connection", "close")
 	}
 	a.ResponseWriter.WriteHeader(status)
+}
+
+// inform passes an informational response on (RFC 9110 section 15.2). While there
+// is a body to read, net/http sends 100 Continue by itself: on HTTP/2 only if
+// nothing else went before, and on HTTP/1 regardless of who else is writing.
+func (a *answer) inform(status int) {
+	switch {
+	case !a.r.ProtoAtLeast(1, 1): // which has none
+	case a.body == nil, a.r.ProtoMajor == 1 && status == http.StatusContinue:
+		a.ResponseWriter.WriteHeader(status)
+	}
 }
 
 // Write implements io.Writer. Nothing stays behind in buffers while more is to

@@ -151,7 +151,7 @@ func TestTrailers(t *testing.T) {
 }
 
 // TestInformational: a client that waits for 100 Continue hears it when the site
-// wants the body, and early hints come through.
+// wants the body, and early hints come through when there is none.
 func TestInformational(t *testing.T) {
 	g := newSite(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>; rel=preload")
@@ -164,8 +164,14 @@ func TestInformational(t *testing.T) {
 		b, _ := io.ReadAll(r.Body)
 		w.Write(b)
 	})
-	for _, h2 := range []bool{false, true} {
-		for path, want := range map[string]int{"/yes": 200, "/no": 401} {
+	for _, c := range []struct {
+		method, path     string
+		status           int
+		continues, hints int32
+	}{
+		{"POST", "/yes", 200, 1, 0}, {"POST", "/no", 401, 0, 0}, {"GET", "/yes", 200, 0, 1},
+	} {
+		for _, h2 := range []bool{false, true} {
 			var hints, continues atomic.Int32
 			ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
 				Got100Continue: func() { continues.Add(1) },
@@ -176,11 +182,17 @@ func TestInformational(t *testing.T) {
 					return nil
 				},
 			})
-			r, err := http.NewRequestWithContext(ctx, "POST", "https://"+serverName+path, strings.NewReader("body"))
+			var body io.Reader
+			if c.method == "POST" {
+				body = strings.NewReader("body")
+			}
+			r, err := http.NewRequestWithContext(ctx, c.method, "https://"+serverName+c.path, body)
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.Header.Set("Expect", "100-continue")
+			if body != nil {
+				r.Header.Set("Expect", "100-continue")
+			}
 			cl := g.client(h2)
 			cl.Transport.(*http.Transport).ExpectContinueTimeout = time.Minute
 			res, err := cl.Do(r)
@@ -189,11 +201,13 @@ func TestInformational(t *testing.T) {
 			}
 			b, err := io.ReadAll(res.Body)
 			res.Body.Close()
-			if res.StatusCode != want || want == 200 && string(b) != "body" || err != nil || res.Header.Get("Link") != "" {
-				t.Errorf("HTTP/2 %v, %s: %s %q, %v", h2, path, res.Status, b, err)
+			if res.StatusCode != c.status || c.continues > 0 && string(b) != "body" || err != nil || res.Header.Get("Link") != "" {
+				t.Errorf("HTTP/2 %v, %v: %s %q, %v", h2, c, res.Status, b, err)
 			}
-			if n := continues.Load(); n > 1 || n == 0 && want == 200 || hints.Load() != 1 {
-				t.Errorf("HTTP/2 %v, %s: %d of 100, %d of 103", h2, path, n, hints.Load())
+			// On HTTP/2 the gateway cannot know whether the client waits.
+			early := h2 && c.path == "/no" && continues.Load() == 1
+			if continues.Load() != c.continues && !early || hints.Load() != c.hints {
+				t.Errorf("HTTP/2 %v, %v: %d of 100, %d of 103", h2, c, continues.Load(), hints.Load())
 			}
 		}
 	}
