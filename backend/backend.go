@@ -67,7 +67,8 @@ type Submission struct {
 	MaxSize                 int64
 	EightBitMIME, UTF8, DSN bool // RFC 6152, RFC 6531, RFC 3461
 	// AnySender says that the server decides which sender addresses an account
-	// may use; else they are the account's own.
+	// may use, in the envelope and in the message; else they are the account's
+	// own.
 	AnySender bool
 }
 

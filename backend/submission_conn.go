@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"time"
@@ -30,7 +31,7 @@ type submissionConn struct {
 	client   *smtp.Client
 	timeouts *SubmissionTimeouts
 	can      Submission
-	open     bool // a transaction is under way: MAIL was accepted
+	open     bool // a transaction is under way, or the server may think so
 	used     bool // it has had time to die unnoticed
 	dead     bool // it is closed
 }
@@ -81,36 +82,46 @@ func ehloName(c net.Conn) string {
 	return "[" + ip.String() + "]"
 }
 
+// mail begins a transaction. One that was refused needs a RSET before the next:
+// Postfix 3.7 holds the size of the one against the other.
 func (c *submissionConn) mail(ctx context.Context, from string, o *smtp.MailOptions) error {
-	err := c.within(ctx, c.timeouts.Command, func() error { return c.client.Mail(from, o) })
-	c.open = err == nil
-	c.used = true
-	return err
+	if err := c.reset(ctx); err != nil {
+		return fmt.Errorf("RSET: %v", err) // which is no answer to MAIL
+	}
+	c.open, c.used = true, true
+	return c.within(ctx, c.timeouts.Command, func() error { return c.client.Mail(from, o) })
 }
 
 func (c *submissionConn) rcpt(ctx context.Context, to string, o *smtp.RcptOptions) error {
 	return c.within(ctx, c.timeouts.Command, func() error { return c.client.Rcpt(to, o) })
 }
 
-// data sends a message. Unless it could be read to its end, the server does not
+// data sends a message, and returns what the server says when it has taken it.
+// Unless it could be read to its end, the server does not
 // get to see an end either, and takes nothing; the connection is dead then, and
 // the error an *unreadError.
-func (c *submissionConn) data(ctx context.Context, message io.Reader) error {
+func (c *submissionConn) data(ctx context.Context, message io.Reader) (answer string, err error) {
 	var w *smtp.DataCommand
-	err := c.within(ctx, c.timeouts.Command, func() (err error) {
+	err = c.within(ctx, c.timeouts.Command, func() (err error) {
 		w, err = c.client.Data()
 		return err
 	})
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := c.write(ctx, w, message); err != nil {
 		c.close() // and no QUIT: before that, go-smtp's client would end the message
-		return err
+		return "", err
 	}
-	err = c.within(ctx, c.timeouts.Final, w.Close)
-	c.open = false
-	return err
+	err = c.within(ctx, c.timeouts.Final, func() error {
+		taken, err := w.CloseWithResponse()
+		if err == nil {
+			answer = taken.StatusText
+		}
+		return err
+	})
+	c.open = err != nil // Postfix goes on with a message that it has refused
+	return answer, err
 }
 
 // write copies a message to the server, which has nothing to say before its

@@ -107,6 +107,7 @@ func (g *replyGuard) writeBody(p []byte) (int, error) {
 // the server has spoken before that, or hung up.
 func (g *replyGuard) beginBody() (end func() error) {
 	g.body = true
+	g.early.Store(false)
 	heard := make(chan error)
 	go g.listen(heard)
 	return func() error {

@@ -287,6 +287,15 @@ func run(t testing.TB, p *backend.Proxy) (stop func()) {
 	return stop
 }
 
+// checked runs p as run does, and waits for f's only health check, which is
+// connection 0.
+func (f *submissionFake) checked(p *backend.Proxy) (stop func()) {
+	f.t.Helper()
+	stop = run(f.t, p)
+	eventually(f.t, "a health check", func() bool { return len(f.said("QUIT")) == 1 })
+	return stop
+}
+
 func impatient(c *backend.ProxyConfig) { c.SubmissionTimeouts = quick }
 
 func method(m backend.Method) func(*backend.ProxyConfig) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -143,7 +144,7 @@ func (s *submissionServer) dial(ctx context.Context, c *Client, l smtpLogin) (co
 func (s *submissionServer) logIn(up *upstream.Conn, c *Client, l smtpLogin) (*submissionConn, error) {
 	ehlo := smtpReply{code: 250, lines: strings.Split(up.Offers, "\n")}
 	if l.xclient {
-		if _, err := command(up, xclient(c, l), 220); err != nil {
+		if err := introduce(up, c.Remote, l.user); err != nil {
 			return nil, fmt.Errorf("%w: %w", accounts.ErrNotAsked, refusal(err))
 		}
 		ehlo = smtpReply{} // which has to be said again
@@ -187,20 +188,34 @@ func refusal(err error) error {
 	return err
 }
 
-// xclient is the command that tells Postfix of a client, and who it is
-// (Postfix's XCLIENT_README). The name that belongs to the address is not known;
-// without a word on it the gateway's own would stay.
-func xclient(c *Client, l smtpLogin) string {
-	line := "XCLIENT NAME=[UNAVAILABLE]"
-	if ip := c.Remote.Addr().Unmap().WithZone(""); ip.IsValid() {
-		family := ""
-		if ip.Is6() {
-			family = "IPV6:"
-		}
-		line += fmt.Sprintf(" ADDR=%s%s PORT=%d", family, ip, c.Remote.Port())
+// introduce tells Postfix of a client (Postfix's XCLIENT_README). One that does
+// not do IPv6 itself knows no such addresses; it is told of none then.
+func introduce(up *upstream.Conn, remote netip.AddrPort, user string) error {
+	_, err := command(up, xclient(remote, user), 220)
+	var reply *smtp.SMTPError
+	if remote.Addr().Is6() && errors.As(err, &reply) && reply.Code == 501 {
+		_, err = command(up, xclient(netip.AddrPort{}, user), 220)
 	}
-	if l.user != "" {
-		line += " LOGIN=" + xtext(l.user)
+	return err
+}
+
+// xclient is the command for a client that is somewhere, and somebody; empty:
+// nobody. What is not known of it has to be said too, or that of the gateway
+// would be taken: its address may have rights that no client has.
+func xclient(remote netip.AddrPort, user string) string {
+	ip, address := remote.Addr().Unmap().WithZone(""), "[UNAVAILABLE]"
+	switch {
+	case ip.Is6():
+		address = "IPV6:" + ip.String()
+	case ip.IsValid():
+		address = ip.String()
+	}
+	line := "XCLIENT NAME=[UNAVAILABLE] ADDR=" + address
+	if ip.IsValid() {
+		line += fmt.Sprintf(" PORT=%d", remote.Port())
+	}
+	if user != "" {
+		line += " LOGIN=" + xtext(user)
 	}
 	return line
 }

@@ -50,7 +50,7 @@ func TestSubmissionLogins(t *testing.T) {
 		{"xclient, strange names", "a+b=\u00e9@example.org", here, []func(*backend.ProxyConfig){method(backend.XClient)},
 			[]string{ehlo, xclient + " LOGIN=a+2Bb+3D+C3+A9@example.org", ehlo}},
 		{"xclient, no address", alice, &backend.Client{}, []func(*backend.ProxyConfig){method(backend.XClient)},
-			[]string{ehlo, "XCLIENT NAME=[UNAVAILABLE] LOGIN=" + alice, ehlo}},
+			[]string{ehlo, "XCLIENT NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE] LOGIN=" + alice, ehlo}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newSubmissionFake(t, nil)
@@ -136,7 +136,7 @@ func TestSubmissionNeedsPassword(t *testing.T) {
 func TestSubmissionPassword(t *testing.T) {
 	f := newSubmissionFake(t, nil)
 	p := f.proxy(method(""), keepsPasswords)
-	run(t, p)
+	f.checked(p)
 	l, err := openWith(p, alice, password)
 	if err != nil {
 		t.Fatal(err)
@@ -150,11 +150,11 @@ func TestSubmissionPassword(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := f.said("AUTH"); len(got) != 1 || got[0] != "0 AUTH PLAIN "+b64("", alice, password) {
+	if got := f.said("AUTH"); len(got) != 1 || got[0] != "1 AUTH PLAIN "+b64("", alice, password) {
 		t.Errorf("got %q", got)
 	}
 	s.Logout()
-	eventually(t, "QUIT", func() bool { return len(f.said("QUIT")) == 1 })
+	eventually(t, "QUIT", func() bool { return len(f.said("QUIT")) == 2 })
 }
 
 // Whatever becomes of a password, it was sent once, on one connection.

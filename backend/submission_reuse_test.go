@@ -31,8 +31,7 @@ func TestSubmissionReuse(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			f := newSubmissionFake(t, nil)
 			p := f.proxy(c.edit...)
-			stop := run(t, p)
-			eventually(t, "a health check", func() bool { return len(f.said("QUIT")) == 1 })
+			stop := f.checked(p)
 			s := submitter(t, p, alice, here)
 			if err := send(s, strings.NewReader(text), bob); err != nil {
 				t.Fatal(err)
@@ -67,8 +66,7 @@ func TestSubmissionReuse(t *testing.T) {
 func TestSubmissionNotKept(t *testing.T) {
 	f := newSubmissionFake(t, nil)
 	p := f.proxy()
-	stop := run(t, p)
-	eventually(t, "a health check", func() bool { return len(f.said("QUIT")) == 1 })
+	stop := f.checked(p)
 	ctx, cancel := context.WithCancel(context.Background())
 	s, err := p.OpenSubmission(ctx, loginOf(alice), here)
 	if err != nil {
@@ -86,8 +84,7 @@ func TestSubmissionNotKept(t *testing.T) {
 func TestSubmissionIdleBounds(t *testing.T) {
 	f := newSubmissionFake(t, nil)
 	p := f.proxy(func(c *backend.ProxyConfig) { c.SubmissionTimeouts.Idle = 300 * time.Millisecond })
-	run(t, p)
-	eventually(t, "a health check", func() bool { return len(f.said("QUIT")) == 1 })
+	f.checked(p)
 	leave := func(account string, n int) {
 		for range n {
 			l := loginOf(alice)
@@ -145,8 +142,7 @@ func TestSubmissionStale(t *testing.T) {
 				return ""
 			})
 			p := f.proxy(impatient)
-			run(t, p)
-			eventually(t, "a health check", func() bool { return len(f.said("QUIT")) == 1 })
+			f.checked(p)
 			s := submitter(t, p, alice, here)
 			if err := send(s, strings.NewReader(text), bob); err != nil {
 				t.Fatal(err)
@@ -240,8 +236,9 @@ func TestSubmissionAfterRefusals(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 		s.Reset()
+		s.Reset() // costs nothing
 	}
-	if err := send(s, strings.NewReader(text), bob); err != nil || f.opened() != 1 || len(f.said("RSET")) != 1 {
+	if err := send(s, strings.NewReader(text), bob); err != nil || f.opened() != 1 || len(f.said("RSET")) != 2 {
 		t.Errorf("%v; %d connections, %q", err, f.opened(), f.said("RSET"))
 	}
 }
@@ -250,8 +247,7 @@ func TestSubmissionAfterRefusals(t *testing.T) {
 func TestSubmissionConcurrently(t *testing.T) {
 	f := newSubmissionFake(t, nil)
 	p := f.proxy(method(backend.XClient))
-	run(t, p)
-	eventually(t, "a health check", func() bool { return len(f.said("QUIT")) == 1 })
+	f.checked(p)
 	const people, each = 8, 10
 	var all sync.WaitGroup
 	for i := range people {

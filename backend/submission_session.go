@@ -171,7 +171,10 @@ func (s *submission) Data(r io.Reader) error {
 	if !can.EightBitMIME || s.utf8 && !can.UTF8 {
 		r = &sevenBit{in: r, headerOnly: can.EightBitMIME}
 	}
-	err := s.conn.data(s.ctx, r)
+	answer, err := s.conn.data(s.ctx, r)
+	if err == nil {
+		s.server.log.Debug().Uint64("id", s.client.ID).Str("answer", answer).Msg("message taken")
+	}
 	var unread *unreadError
 	if !errors.As(err, &unread) {
 		return s.result("DATA", err)

@@ -3,6 +3,7 @@ package backend_test
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,14 +15,17 @@ const bob = "bob@example.org"
 func TestSubmission(t *testing.T) {
 	f := newSubmissionFake(t, nil)
 	s := submitter(t, f.proxy(), alice, here)
-	for range 2 {
-		if err := send(s, strings.NewReader("Subject: x\r\n\r\n.dot\r\n"), bob); err != nil {
+	messages := []string{
+		"Subject: x\r\n\r\n.dot\r\n", "Subject: y\r\n\r\n" + strings.Repeat("..\r\n", 10_000), text + strings.Repeat("z\r\n", 50_000), text,
+	}
+	for _, m := range messages {
+		if err := send(s, strings.NewReader(m), bob); err != nil {
 			t.Fatal(err)
 		}
 		s.Reset() // go-smtp calls it after every message
 	}
-	if got := f.taken(); len(got) != 2 || got[0] != "Subject: x\r\n\r\n.dot\r\n" || got[1] != got[0] {
-		t.Errorf("got %q", got)
+	if got := f.taken(); !slices.Equal(got, messages) {
+		t.Errorf("got %.1000q", got)
 	}
 	if err := s.Logout(); err != nil {
 		t.Error(err)

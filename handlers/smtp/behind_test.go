@@ -273,7 +273,8 @@ func TestBackendMoved(t *testing.T) {
 	if err := g.accounts.SetBackend(context.Background(), g.alice.ID, "elsewhere"); err != nil {
 		t.Fatal(err)
 	}
-	c.envelope()
+	c.cmd("MAIL FROM:<alice@localhost>", "530")
+	c.envelope() // the key logs in anew
 	c.data(text, "250")
 	if m := g.spool.taken(); len(m) != 2 || m[0].session != 1 || m[1].session != 2 {
 		t.Errorf("got %+v", m)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
+	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
 
@@ -79,6 +81,8 @@ func FuzzGuard(f *testing.F) {
 		"NOOP\r\nQUIT\r\n", "NOOP\n", "GET / HTTP/1.1\r\n", "AUTH PLAIN\r\n*\r\n",
 		begin + "DATA\r\n.\r\nNOOP\r\n", begin + "DATA\r\na\n.\r\nb\r\n..c\r\n.\r\nQUIT\r\n",
 		begin + "BDAT 2\r\nabBDAT 3 LAST\r\n\r\n.RSET\r\n", begin + "BDAT 3\r\nabcRSET\r\nBDAT 5\r\nNOOP\n",
+		"EHLO x\r\nMAIL FROM:<a@b> RET=FULL ENVID=a+2Bb SIZE=9\r\nRCPT TO:<c@d> NOTIFY=NEVER ORCPT=rfc822;a+20b\r\n",
+		"EHLO x\r\nMAIL FROM:<a@b> SMTPUTF8 ENVID=+\r\nRCPT TO:<c@d> ORCPT=utf-8;\\x{85}\u00e9\r\n",
 		begin + "BDAT 2000\r\n" + strings.Repeat("a", 2000) + "NOOP\r\n", begin + "BDAT 1\r\n\nBDAT 1 LAST\r\nxQUIT\r\n",
 	} {
 		f.Add([]byte(s))
@@ -98,6 +102,23 @@ func FuzzGuard(f *testing.F) {
 		bytewise, again := talk(t, 1000, iotest.OneByteReader(bytes.NewReader(in)))
 		if bytewise != replies || strings.Join(again, "|") != strings.Join(messages, "|") {
 			t.Errorf("%q: %q and %q, byte by byte %q and %q", in, replies, messages, bytewise, again)
+		}
+	})
+}
+
+// A client is not blamed for the time that a backend takes.
+func TestUnhurried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		excuses := 0
+		u := &unhurried{in: strings.NewReader(strings.Repeat("x", 10)), excuse: func() { excuses++ }}
+		for _, pause := range []time.Duration{time.Hour, 0, time.Second, 2 * time.Second, time.Minute} {
+			time.Sleep(pause)
+			if n, err := u.Read(make([]byte, 1)); n != 1 || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+		if excuses != 2 {
+			t.Errorf("%d excuses", excuses)
 		}
 	})
 }

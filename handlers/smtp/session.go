@@ -29,7 +29,6 @@ type session struct {
 
 	login    *accounts.Login // nil: nobody
 	upstream gosmtp.Session  // the backend's, opened at AUTH or at the first MAIL; nil: none
-	at       string          // the backend that upstream is at, as login.Account.Backend named it
 
 	sender    string // for the message under way, also with MAIL FROM:<>
 	anySender bool   // the backend decides whose addresses may be in that message
@@ -227,9 +226,6 @@ func (s *session) check() error {
 	if s.login == nil {
 		return errNotLoggedIn
 	}
-	if s.at != s.login.Account.Backend { // it has moved
-		s.dropUpstream()
-	}
 	return nil
 }
 
@@ -296,7 +292,7 @@ func (s *session) Data(io.Reader) error {
 func (s *session) openUpstream() (err error) {
 	if s.upstream == nil {
 		s.upstream, err = s.h.Backend.OpenSubmission(s.ctx, s.login, &s.client)
-		s.login.Opened, s.at = nil, s.login.Account.Backend
+		s.login.Opened = nil
 	}
 	return err
 }

@@ -19,7 +19,8 @@ import (
 )
 
 // FromPolicy says what becomes of a message whose From or Sender field has an
-// address that is not the account's. Resent fields are not looked at.
+// address that is not the account's. Resent fields are not looked at. Where the
+// backend decides about senders, it decides about all addresses.
 type FromPolicy string
 
 const (
