@@ -190,6 +190,7 @@ func TestNothingIsSmuggled(t *testing.T) {
 		"a space in the target":   "GET /first x HTTP/1.1\r\nHost: " + serverName + "\r\n\r\n",
 		"h2c":                     get + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
 		"a list of upgrades":      get + "Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n\r\n",
+		"h2c among words":         get + "Connection: Upgrade\r\nUpgrade: iroh h2c/1\r\n\r\n",
 		"two upgrades":            get + "Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n\r\n",
 		"upgrade with a body":     plain + "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\nabc",
 		"upgrade of HTTP/1.0":     "GET /first HTTP/1.0\r\nHost: " + serverName + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",

@@ -244,10 +244,10 @@ func TestUpgrade(t *testing.T) {
 			protos = append(protos, proto)
 		}
 		c := g.dial(serverName, protos...)
-		io.WriteString(c, "GET /relay HTTP/1.1\r\nHost: "+serverName+"\r\nConnection: keep-alive, upgrade\r\nUpgrade: iroh/1\r\n\r\nfirst, ")
+		io.WriteString(c, "GET /relay HTTP/1.1\r\nHost: "+serverName+"\r\nConnection: keep-alive, upgrade\r\nUpgrade: iroh derp http\r\n\r\nfirst, ")
 		br := bufio.NewReader(c)
 		r, err := http.ReadResponse(br, nil)
-		if err != nil || r.StatusCode != 101 || r.Header.Get("Upgrade") != "iroh/1" || r.Header.Get("X-Site") != "yes" {
+		if err != nil || r.StatusCode != 101 || r.Header.Get("Upgrade") != "iroh derp http" || r.Header.Get("X-Site") != "yes" {
 			t.Fatalf("got %v, %v", r, err)
 		}
 		io.WriteString(c, "then more")

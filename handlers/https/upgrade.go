@@ -26,19 +26,23 @@ func upgrade(r *http.Request) string {
 		return ""
 	}
 	p := r.Header["Upgrade"][0]
-	name, _, _ := strings.Cut(strings.ToLower(p), "/")
-	switch {
-	case name == "h2c", name == "http", name == "tls": // what the gateway itself speaks
+	if strings.Trim(p, protocolChars) != "" { // a list, or no protocol at all
 		return ""
-	case strings.Trim(p, protocolChars) != "": // a list, or no protocol at all
-		return ""
+	}
+	words := strings.Fields(strings.ToLower(p))
+	for _, word := range words {
+		switch name, _, _ := strings.Cut(word, "/"); {
+		case name == "h2c", name == "tls", name == "http" && len(words) == 1: // what the gateway itself speaks
+			return ""
+		}
 	}
 	return p
 }
 
 // protocolChars are those of a protocol's name and version: tchar, and a slash
-// (RFC 9110 sections 5.6.2 and 7.8).
-const protocolChars = "!#$%&'*+-.^_`|~/0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+// (RFC 9110 sections 5.6.2 and 7.8). Besides, there are spaces in the one that
+// iroh's relays go by, "iroh derp http".
+const protocolChars = "!#$%&'*+-.^_`|~/ 0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 var errSwitched = errors.New("https: the site switched to another protocol")
 
