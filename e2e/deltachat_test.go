@@ -92,7 +92,8 @@ type core struct {
 	t    *testing.T
 	in   *json.Encoder
 	out  *json.Decoder
-	last int // ID of the last call
+	host string // where the servers are, as name or address
+	last int    // ID of the last call
 
 	unseen []coreEvent // read while others were waited for
 }
@@ -133,7 +134,7 @@ func startCore(t *testing.T) *core {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	return &core{t: t, in: json.NewEncoder(stdin), out: json.NewDecoder(stdout)}
+	return &core{t: t, host: "localhost", in: json.NewEncoder(stdin), out: json.NewDecoder(stdout)}
 }
 
 // call calls a method and waits for its result, which goes into result unless
@@ -173,8 +174,8 @@ func (c *core) account(address, password, imap, submission string) (id int) {
 	c.call(&id, "add_account")
 	c.call(nil, "add_or_update_transport", id, map[string]any{
 		"addr": address, "password": password,
-		"imapServer": "localhost", "imapPort": number(imap), "imapSecurity": "ssl",
-		"smtpServer": "localhost", "smtpPort": number(submission), "smtpSecurity": "ssl",
+		"imapServer": c.host, "imapPort": number(imap), "imapSecurity": "ssl",
+		"smtpServer": c.host, "smtpPort": number(submission), "smtpSecurity": "ssl",
 		"certificateChecks": "acceptInvalidCertificates",
 	})
 	return id

@@ -30,7 +30,7 @@ type Authority struct {
 // NewAuthority makes one.
 func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
-	a := &Authority{dir: newDir(t), key: newKey(t), Pool: x509.NewCertPool()}
+	a := &Authority{dir: Dir(t), key: newKey(t), Pool: x509.NewCertPool()}
 	a.cert = &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "backendtest"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),

@@ -48,10 +48,9 @@ func need(t testing.TB, programs ...string) {
 	}
 }
 
-// newDir makes a directory for a server that does not stay root: unlike
-// t.TempDir's, it can be entered by everybody, and its name leaves room for
-// those of sockets.
-func newDir(t testing.TB) string {
+// Dir makes a directory for a server that does not stay root: unlike t.TempDir's,
+// it can be entered by everybody, and its name leaves room for those of sockets.
+func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ph")
 	if err != nil {

@@ -52,7 +52,7 @@ type DovecotOptions struct {
 // Dovecot is a running Dovecot 2.3. Its capabilities include COMPRESS, QRESYNC,
 // NOTIFY, METADATA, QUOTA and XDELTAPUSH, after login.
 type Dovecot struct {
-	server
+	Server
 
 	Plain    string // IMAP, with STARTTLS; host:port
 	TLS      string // IMAP over TLS
@@ -79,7 +79,7 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Dovecot {
 	if o.Authority == nil {
 		o.Authority = NewAuthority(t)
 	}
-	d := &Dovecot{Dir: newDir(t), Authority: o.Authority}
+	d := &Dovecot{Dir: Dir(t), Authority: o.Authority}
 	d.LogFile = d.file("log")
 	_, d.CertFile, d.KeyFile = d.Authority.Issue(t, "mail.test", "127.0.0.1")
 	d.Unix, d.SASL = d.file("imap.sock"), d.file("sasl.sock")

@@ -30,6 +30,9 @@ type PostfixOptions struct {
 	// fields; the server listens on Postfix.Plain, and logs to Postfix.LogFile.
 	// It is called when the other fields of Postfix are set.
 	Config func(*Postfix) (main, master string)
+	// Before is called when there is a queue, and Postfix does not run yet: to
+	// start servers whose sockets are in the queue's directory.
+	Before func(*Postfix)
 }
 
 // Postfix is a running Postfix that takes submissions for a domain, and no other
@@ -38,7 +41,7 @@ type PostfixOptions struct {
 // refuse-450-4.7.1@example.org with that reply to RCPT, and
 // data-523-5.7.10@example.org, if it is the only one, at the end of the message.
 type Postfix struct {
-	server
+	Server
 
 	Plain   string // with STARTTLS; host:port
 	TLS     string // over TLS
@@ -64,7 +67,7 @@ func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 	default:
 		o.Authority = NewAuthority(t)
 	}
-	p := &Postfix{Dir: newDir(t), Authority: o.Authority}
+	p := &Postfix{Dir: Dir(t), Authority: o.Authority}
 	p.LogFile = p.file("log")
 	_, p.CertFile, p.KeyFile = p.Authority.Issue(t, "mail.test", "127.0.0.1")
 	ports := map[string]int{}
@@ -75,6 +78,9 @@ func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 		*address = loopback(ports[name])
 	}
 	p.configure(t, o, ports)
+	if o.Before != nil {
+		o.Before(p)
+	}
 	p.run(t, p.Plain, master, "-d", "-c", p.file("config"))
 	return p
 }

@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// server is a program that serves in the foreground, with the processes that it
+// Server is a program that serves in the foreground, with the processes that it
 // starts, and the log that they share.
-type server struct {
+type Server struct {
 	LogFile string
 
 	t       testing.TB
@@ -25,8 +25,18 @@ type server struct {
 	done    chan struct{} // closed when cmd has ended
 }
 
+// StartServer runs a program for as long as the test, and returns when it
+// listens on address (host:port). Its output goes to logFile too.
+func StartServer(t testing.TB, logFile, address, name string, args ...string) *Server {
+	t.Helper()
+	need(t, name)
+	s := &Server{LogFile: logFile}
+	s.run(t, address, name, args...)
+	return s
+}
+
 // run starts a program for the first time, and ends it with the test.
-func (s *server) run(t testing.TB, address, name string, args ...string) {
+func (s *Server) run(t testing.TB, address, name string, args ...string) {
 	t.Helper()
 	s.t, s.address, s.name, s.args = t, address, name, args
 	t.Cleanup(func() {
@@ -40,7 +50,7 @@ func (s *server) run(t testing.TB, address, name string, args ...string) {
 
 // Start starts the server again, after Stop or Kill, on the same addresses, and
 // returns when it serves.
-func (s *server) Start() {
+func (s *Server) Start() {
 	s.t.Helper()
 	out, err := os.OpenFile(s.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
 	if err != nil {
@@ -76,12 +86,12 @@ func (s *server) Start() {
 }
 
 // Stop lets the server end in its own way, which closes its sessions.
-func (s *server) Stop() { s.end(syscall.SIGTERM) }
+func (s *Server) Stop() { s.end(syscall.SIGTERM) }
 
 // Kill ends the server and its sessions at once, as kill -9 does.
-func (s *server) Kill() { s.end(syscall.SIGKILL) }
+func (s *Server) Kill() { s.end(syscall.SIGKILL) }
 
-func (s *server) end(sig syscall.Signal) {
+func (s *Server) end(sig syscall.Signal) {
 	if s.cmd == nil {
 		return
 	}
@@ -101,14 +111,14 @@ func (s *server) end(sig syscall.Signal) {
 }
 
 // Log returns what the server has logged so far.
-func (s *server) Log() string {
+func (s *Server) Log() string {
 	text, _ := os.ReadFile(s.LogFile)
 	return string(text)
 }
 
 // Await waits until the server has logged a text, which may be in another
 // process than the one that answers a client.
-func (s *server) Await(t testing.TB, text string) {
+func (s *Server) Await(t testing.TB, text string) {
 	t.Helper()
 	eventually(t, func() bool { return strings.Contains(s.Log(), text) }, filepath.Base(s.name)+" logs "+text)
 }
