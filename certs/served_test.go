@@ -31,6 +31,7 @@ import (
 // One certificate is ordered for a name, and one more where RSA is configured;
 // clients of TLS 1.3 and of ECH get the ECDSA one.
 func TestKeyTypesByClientHello(t *testing.T) {
+	t.Parallel()
 	g := listen(t)
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: g.port()})
 	config := acmeConfig(ca, publicName, hiddenName, "other.example.org")

@@ -84,6 +84,7 @@ func start(t *testing.T, o acmetest.Options, change func(*acme.Config)) (*acmete
 // Names are obtained side by side, each for the key that it was given, and
 // nothing is left of the challenges.
 func TestObtain(t *testing.T) {
+	t.Parallel()
 	ca, client := start(t, acmetest.Options{}, nil)
 	var all sync.WaitGroup
 	for _, name := range []string{"a.example.org", "b.example.org", "c.example.org"} {
@@ -116,7 +117,7 @@ func TestObtain(t *testing.T) {
 	}
 }
 
-func TestFailures(t *testing.T) {
+func TestFailures(t *testing.T) { // not in parallel: it changes the DNS
 	ca, client := start(t, acmetest.Options{Blocked: []string{"blocked.example.org"}}, nil)
 	ca.DNS.AddDNSServFailRecord("gone.example.org.")
 	for name, want := range map[string]string{"blocked.example.org": "rejectedIdentifier", "gone.example.org": "tls-alpn-01"} {
@@ -144,6 +145,7 @@ func TestFailures(t *testing.T) {
 }
 
 func TestUntrustedCA(t *testing.T) {
+	t.Parallel()
 	_, client := start(t, acmetest.Options{}, func(c *acme.Config) { c.Roots = x509.NewCertPool() })
 	_, err := client.Obtain(t.Context(), "a.example.org", ecKey())
 	var unknown x509.UnknownAuthorityError
@@ -153,6 +155,7 @@ func TestUntrustedCA(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	ca, client := start(t, acmetest.Options{}, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	ca.Override(func(_ http.ResponseWriter, r *http.Request) bool {
@@ -171,6 +174,7 @@ func TestCancel(t *testing.T) {
 }
 
 func TestHTTPHandler(t *testing.T) {
+	t.Parallel()
 	var client *acme.Client
 	var asked []string
 	port80 := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -8,8 +8,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -45,9 +47,13 @@ type CA struct {
 	Directory, RootsFile string
 	// Issuers are what its certificates can be verified with.
 	Issuers *x509.CertPool
-	// DNS is the resolver that it asks.
+	// DNS is the resolver that it asks. All CAs of a process ask the one that was
+	// started last, so a test that changes what it knows must not be parallel.
 	DNS *challtestsrv.ChallSrv
 
+	accounts sync.Mutex // held by the request that makes or looks up an account
+
+	// guards what follows
 	mu       sync.Mutex
 	override func(http.ResponseWriter, *http.Request) bool
 	requests int
@@ -57,9 +63,10 @@ type CA struct {
 // Start starts a CA.
 func Start(t testing.TB, o Options) *CA {
 	t.Helper()
-	// Pebble takes some of its options from here alone.
-	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
-	t.Setenv("PEBBLE_AUTHZREUSE", "0")
+	// Pebble takes some of its options from here alone. They are the same for all
+	// tests.
+	check(t, os.Setenv("PEBBLE_VA_NOSLEEP", "1"))
+	check(t, os.Setenv("PEBBLE_AUTHZREUSE", "0"))
 	quiet := log.New(io.Discard, "", 0)
 	c := &CA{}
 	address := c.startDNS(t, quiet)
@@ -80,10 +87,12 @@ func Start(t testing.TB, o Options) *CA {
 	return c
 }
 
-// startDNS starts the resolver, and waits until it answers.
+// startDNS starts the resolver, and waits until it answers. It cannot be given a
+// socket or tell that it got none, so it has an address that no other test is
+// likely to have.
 func (c *CA) startDNS(t testing.TB, quiet *log.Logger) (address string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.N(254), rand.N(255), 1+rand.N(254)))
 	check(t, err)
 	address = ln.Addr().String()
 	check(t, ln.Close())
@@ -114,6 +123,10 @@ func (c *CA) serve(t testing.TB, handler http.Handler) {
 		c.mu.Unlock()
 		if override != nil && override(w, r) {
 			return
+		}
+		if strings.HasSuffix(r.URL.Path, "/sign-me-up") {
+			c.accounts.Lock() // Pebble makes accounts with a data race
+			defer c.accounts.Unlock()
 		}
 		answer := &answer{ResponseWriter: w}
 		handler.ServeHTTP(answer, r)
