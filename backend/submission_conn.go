@@ -97,9 +97,9 @@ func (c *submissionConn) rcpt(ctx context.Context, to string, o *smtp.RcptOption
 }
 
 // data sends a message, and returns what the server says when it has taken it.
-// Unless it could be read to its end, the server does not
-// get to see an end either, and takes nothing; the connection is dead then, and
-// the error an *unreadError.
+// Unless it could be read to its end, the server does not get to see an end
+// either, and takes nothing: the connection is dead then, and the error an
+// *unreadError.
 func (c *submissionConn) data(ctx context.Context, message io.Reader) (answer string, err error) {
 	var w *smtp.DataCommand
 	err = c.within(ctx, c.timeouts.Command, func() (err error) {
@@ -109,10 +109,16 @@ func (c *submissionConn) data(ctx context.Context, message io.Reader) (answer st
 	if err != nil {
 		return "", err
 	}
+	whole := false
+	defer func() { // if message panics, too
+		if !whole {
+			c.close() // and no command: before it, go-smtp's client would end the message
+		}
+	}()
 	if err := c.write(ctx, w, message); err != nil {
-		c.close() // and no QUIT: before that, go-smtp's client would end the message
 		return "", err
 	}
+	whole = true
 	err = c.within(ctx, c.timeouts.Final, func() error {
 		taken, err := w.CloseWithResponse()
 		if err == nil {

@@ -108,7 +108,7 @@ func (g *replyGuard) writeBody(p []byte) (int, error) {
 func (g *replyGuard) beginBody() (end func() error) {
 	g.body = true
 	g.early.Store(false)
-	heard := make(chan error)
+	heard := make(chan error, 1)
 	go g.listen(heard)
 	return func() error {
 		// Which the goroutine takes for an answer, whatever it is doing.

@@ -101,8 +101,8 @@ func (s *submissionServer) loginAs(user string) (smtpLogin, error) {
 	default:
 		return l, errNeedsPassword
 	}
-	if strings.Contains(user, s.config.Separator) {
-		return l, errors.New("separator in a user name")
+	if l.auth != nil && l.method != ProxyCN && strings.Contains(user, s.config.Separator) {
+		return l, errors.New("the master user's separator in a user name")
 	}
 	return l, nil
 }

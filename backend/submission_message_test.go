@@ -52,6 +52,23 @@ func TestSubmissionCutOff(t *testing.T) {
 	}
 }
 
+// Nor does it when reading panics, which the handler survives.
+func TestSubmissionPanic(t *testing.T) {
+	f := newSubmissionFake(t, nil)
+	p := f.proxy()
+	f.checked(p)
+	s := submitter(t, p, alice, here)
+	func() {
+		defer func() { _ = recover() }()
+		_ = send(s, io.MultiReader(strings.NewReader(text), readerFunc(func([]byte) (int, error) { panic("as asked") })), bob)
+	}()
+	s.Logout()
+	eventually(t, "the message is cut", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.cut == 1 })
+	if err := send(submitter(t, p, alice, here), strings.NewReader(text), bob); err != nil || len(f.taken()) != 1 {
+		t.Errorf("%v; %d messages", err, len(f.taken()))
+	}
+}
+
 // What a server says before the end of a message is no answer to it, unless it
 // is a refusal.
 func TestSubmissionEarly(t *testing.T) {

@@ -92,7 +92,7 @@ func (s *submission) result(operation string, err error) error {
 		return nil
 	}
 	reply, ok := verdict(err)
-	if ok && reply.Code != 421 && !s.conn.dead { // 421 is goodbye: RFC 5321 section 3.8
+	if !over(err) && !s.conn.dead {
 		return reply
 	}
 	s.server.log.Warn().Uint64("id", s.client.ID).Str("operation", operation).Err(err).Msg("submission server failed")
@@ -101,6 +101,13 @@ func (s *submission) result(operation string, err error) error {
 		return reply
 	}
 	return errLost
+}
+
+// over reports whether a command has failed because the conversation is over:
+// its connection is, or the server has said so (RFC 5321 section 3.8).
+func over(err error) bool {
+	reply, ok := verdict(err)
+	return err != nil && (!ok || reply.Code == 421)
 }
 
 func (s *submission) drop() {
@@ -116,9 +123,9 @@ func (s *submission) Mail(from string, o *smtp.MailOptions) error {
 	if err := s.connect(); err != nil {
 		return err
 	}
-	used := s.conn.used
+	again := s.conn.used && s.account != ""
 	err := s.mail(from, o)
-	if reply, ok := verdict(err); err == nil || !used || ok && reply.Code != 421 || s.ctx.Err() != nil || s.account == "" {
+	if !again || !over(err) || s.ctx.Err() != nil {
 		return s.result("MAIL", err)
 	}
 	s.drop()
@@ -202,7 +209,7 @@ func (s *submission) Logout() error {
 	conn := s.conn
 	s.conn = nil
 	switch {
-	case conn == nil:
+	case conn == nil, conn.dead:
 	case s.account == "" || s.ctx.Err() != nil:
 		conn.quit()
 	default:
