@@ -45,7 +45,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.TLS = f.conn.TLS()
 	}
 	r.RemoteAddr = f.conn.Remote.String()
-	if r.URL.IsAbs() && r.URL.Path == "" {
+	if r.URL.Host != "" && r.URL.Path == "" {
 		r.URL.Path = "/" // RFC 9112 section 3.2.1
 	}
 
@@ -87,7 +87,7 @@ func (f *front) refusal(r *http.Request, host string) int {
 		return http.StatusMisdirectedRequest // RFC 9110 section 15.5.20
 	case r.Method == http.MethodConnect, r.Method == http.MethodTrace:
 		return http.StatusMethodNotAllowed
-	case r.URL.User != nil, !upright(r.URL.Path):
+	case r.URL.IsAbs() && r.URL.Scheme != "https" && r.URL.Scheme != "http", r.URL.User != nil, !upright(r.URL.Path):
 		return http.StatusBadRequest
 	}
 	return 0

@@ -97,6 +97,8 @@ func TestTargets(t *testing.T) {
 		{"https://elsewhere.example/x", ""},
 		{"*", ""},
 		{"x", ""},
+		{"elsewhere.example:443", ""},
+		{"ftp://" + serverName + "/x", ""},
 		{"/%zz", ""},
 	} {
 		p.requests = nil
