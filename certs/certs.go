@@ -104,14 +104,12 @@ func New(ctx context.Context, c Config) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		config: c, vault: v, ready: newReady(&c), own: make(map[string]bool),
+		config: c, vault: v, ready: newReady(&c),
 		pairs: make([]*identity, len(c.Files)), disk: make([]fileState, len(c.Files)),
 	}
 	m.metrics.init(m)
 	fromCA, own := c.splitNames()
-	for _, name := range own {
-		m.own[name] = true
-	}
+	m.own = set(own)
 	if c.ACME != nil {
 		if m.issuer, err = newIssuer(ctx, &c, v, fromCA); err != nil {
 			return nil, err
@@ -138,8 +136,18 @@ func (c *Config) check() error {
 	if c.ACME != nil && !c.ACME.AgreeTerms {
 		return ErrTerms
 	}
-	if c.ECHPublicName != "" && !slices.Contains(c.Names, c.ECHPublicName) {
-		return fmt.Errorf("ECH public name %q: %w", c.ECHPublicName, ErrNotServed)
+	special := slices.Clone(c.SelfSigned)
+	if c.ACME != nil {
+		special = append(special, c.ACME.RSA...)
+	}
+	if c.ECHPublicName != "" {
+		special = append(special, c.ECHPublicName)
+	}
+	served := set(c.Names)
+	for _, name := range special {
+		if !served[name] {
+			return fmt.Errorf("%q: %w", name, ErrNotServed)
+		}
 	}
 	for _, life := range []time.Duration{c.MailTickets, c.WebTickets} {
 		if life != 0 && (life < time.Hour || life > longestTickets) {
@@ -147,6 +155,14 @@ func (c *Config) check() error {
 		}
 	}
 	return nil
+}
+
+func set(names []string) map[string]bool {
+	s := make(map[string]bool, len(names))
+	for _, name := range names {
+		s[name] = true
+	}
+	return s
 }
 
 // isHostName reports whether s can be an SNI in the form that lookups use.

@@ -184,6 +184,31 @@ type brokenStore struct {
 
 var errDisk = errors.New("the disk is full")
 
+// lockless is a KV that cannot be locked, and counts how often one tries.
+type lockless struct {
+	store.KV
+	tried atomic.Int32
+}
+
+func (l *lockless) Lock(context.Context, string) (func(), error) {
+	l.tried.Add(1)
+	return nil, errDisk
+}
+
+// A store that cannot be locked is not asked over and over.
+func TestStoreCannotBeLocked(t *testing.T) {
+	kv := &lockless{KV: memory(t)}
+	m := newManager(t, certs.Config{
+		Names: []string{"mail.example.org"}, ACME: &certs.ACME{AgreeTerms: true, Directory: "https://127.0.0.1:1/"}, Store: kv,
+	})
+	run(t, m)
+	eventually(t, "the failure shows", func() bool { return errors.Is(m.Status()[0].Err, errDisk) })
+	time.Sleep(100 * time.Millisecond) // for attempts that should not be there
+	if n := kv.tried.Load(); n != 1 || time.Until(m.Status()[0].NextRenewal) < 20*time.Second {
+		t.Errorf("%d attempts", n)
+	}
+}
+
 func (b *brokenStore) Update(ctx context.Context, fn func(store.Tx) error) error {
 	if b.broken.Load() {
 		return errDisk

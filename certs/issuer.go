@@ -118,7 +118,7 @@ func newIssuer(ctx context.Context, c *Config, v *vault, names []string) (*issue
 		i.add(name, ECDSA)
 	}
 	for _, name := range c.ACME.RSA {
-		if i.byName[name] != nil {
+		if n := i.byName[name]; n != nil && len(n.all) == 1 {
 			i.add(name, RSA)
 		}
 	}

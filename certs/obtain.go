@@ -10,7 +10,6 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"time"
 
 	"posthorn/certs/acme"
@@ -20,21 +19,23 @@ import (
 // work orders what is due for a name, or with force all. The caller has taken
 // n. It returns the errors of those that it did not get.
 func (i *issuer) work(ctx context.Context, n *renewals, force bool) (failed error) {
-	unlock, err := i.vault.Lock(ctx, i.prefix+n.name)
-	if err != nil {
-		return fmt.Errorf("lock %s: %w", n.name, err)
+	unlock, locked := i.vault.Lock(ctx, i.prefix+n.name)
+	if locked == nil {
+		defer unlock()
 	}
-	defer unlock()
 	for _, r := range n.all {
 		i.mu.Lock()
 		due := force || !r.next.After(i.now())
 		i.mu.Unlock()
-		if !due || !force && i.refresh(ctx, n, r) {
-			continue
+		var err error
+		switch {
+		case !due:
+		case locked != nil:
+			err = i.failed(ctx, n, r, fmt.Errorf("lock %s: %w", n.name, locked))
+		case force || !i.refresh(ctx, n, r):
+			err = i.obtain(ctx, n, r)
 		}
-		if err := i.obtain(ctx, n, r); err != nil {
-			failed = errors.Join(failed, err)
-		}
+		failed = errors.Join(failed, err)
 	}
 	return failed
 }
@@ -209,8 +210,9 @@ func readRoots(file string) (*x509.CertPool, error) {
 // splitNames says which of the names that files do not cover the CA could
 // certify; the others are self-signed.
 func (c *Config) splitNames() (fromCA, own []string) {
+	selfSigned := set(c.SelfSigned)
 	for _, name := range c.Names {
-		if c.ACME != nil && acme.Issuable(name) && !slices.Contains(c.SelfSigned, name) {
+		if c.ACME != nil && acme.Issuable(name) && !selfSigned[name] {
 			fromCA = append(fromCA, name)
 		} else {
 			own = append(own, name)
