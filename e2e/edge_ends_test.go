@@ -142,15 +142,6 @@ func TestEdgeRestart(t *testing.T) {
 	for id := range e.endAmidWriters(pemFile, "killed", e.kill) {
 		acknowledged[id] = true
 	}
-	// Postfix has them, and hands them on one after the other.
-	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
-		log := e.p.Log()
-		if strings.Count(log, "(queue active)") == strings.Count(log, ": removed\n") {
-			break
-		}
-		if time.Since(began) > patience {
-			t.Fatal("Postfix still has mail in its queue")
-		}
-	}
+	e.p.Settle(t)
 	e.holds(pemFile, acknowledged)
 }

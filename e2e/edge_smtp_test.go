@@ -5,7 +5,49 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"posthorn/backend/backendtest"
 )
+
+// TestEdgeReplies: Postfix's own replies reach the client with their codes, for
+// each recipient its own, and the session goes on after them.
+func TestEdgeReplies(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, edgeOptions{postfix: backendtest.PostfixOptions{MaxSize: 200000}})
+	e.account(alice)
+	pemFile := e.key(alice, "laptop")
+	s := e.secure(e.shared, e.tlsConfig(pemFile, "smtp"))
+	s.until("220 ")
+	offer := s.ask("EHLO client.example", "250")
+	for _, want := range []string{"SIZE 200000\n", "8BITMIME", "SMTPUTF8", "DSN", "PIPELINING", "ENHANCEDSTATUSCODES", "CHUNKING"} {
+		if !strings.Contains(offer, want) {
+			t.Errorf("no %q in %q", want, offer)
+		}
+	}
+	for _, never := range []string{"STARTTLS", "XCLIENT", "VRFY", "ETRN"} {
+		if strings.Contains(offer, never) {
+			t.Errorf("offers %s", never)
+		}
+	}
+	s.ask("MAIL FROM:<"+alice+"> SIZE=200001", "552 5.3.4")
+	s.ask("MAIL FROM:<"+bob+">", "550 5.7.1")
+	s.envelope()
+	s.ask("RCPT TO:<refuse-450-4.7.1@localhost>", "450 4.7.1")
+	s.ask("RCPT TO:<refuse-523-5.7.10@localhost>", "523 5.7.10")
+	s.ask("RCPT TO:<"+bob+">", "250 2.")
+	s.ask("RCPT TO:<refuse-552-5.2.2@localhost>", "552 5.2.2")
+	s.data(letter(alice, bob, "to one of four", "Hello."), "250 2.0.0")
+	e.arrives(bob, "to one of four")
+	for _, code := range []string{"450-4.7.1", "523-5.7.10", "552-5.3.4"} {
+		s.envelope("data-" + code + "@localhost")
+		s.data(letter(alice, bob, "refused", "Hello."), strings.Replace(code, "-", " ", 1))
+	}
+	s.envelope(bob)
+	s.data(letter(alice, bob, "too large", strings.Repeat("x y z\r\n", 40000)), "552 5.3.4")
+	s.envelope(bob)
+	s.data(letter(alice, bob, "after all that", "Hello."), "250")
+	e.arrives(bob, "after all that")
+}
 
 // TestEdgeSender: where the backend decides about senders, it is asked, and its
 // refusal passed on.

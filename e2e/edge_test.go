@@ -16,8 +16,8 @@ import (
 
 // What Dovecot knows its users by, in tests that have one behind the gateway.
 const (
-	alicePassword  = "down the rabbit hole"
-	bobPassword    = "can we fix it?"
+	alicePassword  = "down-the-rabbit-hole"
+	bobPassword    = "can-we-fix-it?"
 	masterPassword = "a master's secret"
 )
 

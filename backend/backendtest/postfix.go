@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"cmp"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/user"
@@ -126,4 +127,22 @@ func (p *Postfix) configure(t testing.TB, o PostfixOptions, ports map[string]int
 	if out, err := exec.Command("/usr/sbin/postfix", "-c", p.file("config"), "check").CombinedOutput(); err != nil {
 		t.Fatalf("postfix check: %v\n%s", err, out)
 	}
+}
+
+// Settle waits until Postfix has handed on, or given up, all mail that it has
+// taken.
+func (p *Postfix) Settle(t testing.TB) {
+	t.Helper()
+	eventually(t, func() bool {
+		queued := 0
+		for _, dir := range []string{"incoming", "active", "deferred"} {
+			_ = filepath.WalkDir(p.file("queue", dir), func(_ string, d fs.DirEntry, err error) error {
+				if err == nil && !d.IsDir() {
+					queued++
+				}
+				return nil // what has gone meanwhile is no error
+			})
+		}
+		return queued == 0
+	}, "the queue is empty")
 }

@@ -54,11 +54,10 @@ func TestPostfix(t *testing.T) {
 		c := greeted(t, dial(t, d.Plain))
 		c.send("a LOGIN " + alice + " wonderland\r\n")
 		c.until("a OK")
-		for d.Log(); ; {
-			c.send("b STATUS INBOX (MESSAGES)\r\n")
-			if strings.Contains(c.until("b OK"), "(MESSAGES 6)") {
-				break
-			}
+		p.Settle(t)
+		c.send("b STATUS INBOX (MESSAGES)\r\n")
+		if got := c.until("b OK"); !strings.Contains(got, "(MESSAGES 6)") {
+			t.Errorf("the INBOX has %q", got)
 		}
 	})
 	t.Run("refused", func(t *testing.T) {

@@ -8,6 +8,7 @@ import imaplib
 import smtplib
 import ssl
 import sys
+import time
 
 port, ca, address, password, key, quiet_key = sys.argv[1:]
 
@@ -30,7 +31,12 @@ def read(state, pem=None, login=lambda i: None):
     with imaplib.IMAP4_SSL("localhost", port, ssl_context=context("imap", pem)) as i:
         assert i.state == state, i.state
         login(i)
-        assert i.select() == ("OK", [b"4"])
+        for attempt in range(100):  # behind the gateway, mail takes its time
+            if i.select() == ("OK", [b"4"]):
+                break
+            time.sleep(0.1)
+        else:
+            assert False, i.select()
         status, found = i.uid("SEARCH", "SUBJECT", '"by key"')
         assert len(found[0].split()) == 1, found
 
