@@ -45,6 +45,7 @@ const servedName = "mail.example.org"
 // testCerts is a Certificates with one certificate and fixed ticket keys.
 type testCerts struct {
 	cert tls.Certificate
+	ech  []tls.EncryptedClientHelloKey
 	mu   sync.Mutex
 	keys map[alpn.Class][][32]byte
 }
@@ -62,6 +63,10 @@ func (c *testCerts) Serves(name string) bool {
 
 func (c *testCerts) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return &c.cert, nil
+}
+
+func (c *testCerts) ECHKeys(*tls.ClientHelloInfo) ([]tls.EncryptedClientHelloKey, error) {
+	return c.ech, nil
 }
 
 func (c *testCerts) TicketKeys(class alpn.Class) [][32]byte {

@@ -23,6 +23,7 @@ type Certificates interface {
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	Serves(serverName string) bool
 	TicketKeys(alpn.Class) [][32]byte
+	ECHKeys(*tls.ClientHelloInfo) ([]tls.EncryptedClientHelloKey, error)
 }
 
 // Config is what a Server works with.

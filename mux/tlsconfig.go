@@ -53,12 +53,15 @@ func newTLSConfigs(s *Server) *tlsConfigs {
 	} {
 		r := alpn.Route{Class: k.class, NextProto: k.nextProto, RequestCert: k.requestCert}
 		c := r.TLSConfig(s.config.MinVersion)
-		c.GetCertificate = t.certs.GetCertificate
+		c.GetCertificate, c.GetEncryptedClientHelloKeys = t.certs.GetCertificate, t.certs.ECHKeys
 		t.routes[k] = c
 	}
 	t.base = alpn.Route{}.TLSConfig(s.config.MinVersion)
 	t.base.GetConfigForClient = configFor
 	t.base.SessionTicketsDisabled = true
+	// base opens an encrypted hello; the route's config, to which that leads, has
+	// the retry configs for one that does not open.
+	t.base.GetEncryptedClientHelloKeys = t.certs.ECHKeys
 
 	t.noName = alpn.Route{}.TLSConfig(s.config.MinVersion) // without a certificate
 	t.noName.SessionTicketsDisabled = true                 // nor resumption, which needs none

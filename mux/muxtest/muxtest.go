@@ -51,6 +51,11 @@ func (Certificates) Serves(string) bool { return true }
 // TicketKeys implements mux.Certificates.
 func (Certificates) TicketKeys(c alpn.Class) [][32]byte { return [][32]byte{{byte(c) + 1}} }
 
+// ECHKeys implements mux.Certificates: there are none.
+func (Certificates) ECHKeys(*tls.ClientHelloInfo) ([]tls.EncryptedClientHelloKey, error) {
+	return nil, nil
+}
+
 // GetCertificate implements mux.Certificates.
 func (c Certificates) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return &c.Pair, nil
