@@ -3,13 +3,16 @@ package e2e
 import (
 	"bufio"
 	"compress/flate"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"posthorn/backend/backendtest"
 )
@@ -222,5 +225,61 @@ func TestEdgeAddresses(t *testing.T) {
 			s.data(letter(alice, bob, "from "+from, "Hello."), "250")
 			p.Await(t, "["+from+"], sasl_method=")
 		})
+	}
+}
+
+// TestEdgeApart: of many users at once, each gets their own mail and nobody
+// else's.
+func TestEdgeApart(t *testing.T) {
+	t.Parallel()
+	const people, rounds = 8, 4
+	users := map[string]string{}
+	for n := range people {
+		users[fmt.Sprintf("user%d@localhost", n)] = fmt.Sprintf("password-of-%d", n)
+	}
+	e := newEdge(t, edgeOptions{dovecot: backendtest.DovecotOptions{Users: users}})
+	var all sync.WaitGroup
+	for user, password := range users {
+		e.d.Deliver(t, user, strings.NewReader("Subject: of "+user+"\n\nHello.\n"))
+		e.account(user)
+		pemFile := e.key(user, user)
+		for round := range rounds {
+			all.Go(func() {
+				p := e.imapOf(pemFile)
+				if round%2 == 0 {
+					p = e.loggedIn(user, password)
+				}
+				p.do("SELECT INBOX", "OK")
+				if got := p.do("FETCH 1 BODY[HEADER.FIELDS (SUBJECT)]", "OK"); !strings.Contains(got, "of "+user+"\n") {
+					t.Errorf("%s got %q", user, got)
+				}
+				p.do("LOGOUT", "OK")
+			})
+		}
+	}
+	all.Wait()
+}
+
+// TestEdgeHalfClose: a client that has said all that it wants still hears all of
+// the answer.
+func TestEdgeHalfClose(t *testing.T) {
+	t.Parallel()
+	say := backendtest.Say
+	server := backendtest.StartScript(t, backendtest.Script{
+		Greet: []backendtest.Act{say("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n")},
+		Rules: []backendtest.Rule{
+			{Line: `(\S+) (LOGIN|AUTHENTICATE) .*`, Do: []backendtest.Act{say("$1 OK [CAPABILITY IMAP4rev1] welcome\r\n")}},
+			{Line: `last`, Do: []backendtest.Act{backendtest.Hang(300 * time.Millisecond), backendtest.Repeat("x", 1<<20), backendtest.Close()}},
+			{Line: `(\S+) .*`, Do: []backendtest.Act{say("$1 OK done\r\n")}},
+		},
+	})
+	g := newGateway(t, behind(t, mailSystem{imap: part{"addresses": []string{server.Address}}}))
+	p := g.loggedIn(alice, alicePassword)
+	p.send("last\r\n")
+	if err := p.Conn.(*tls.Conn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := p.rest(); err != nil || len(out) != 1<<20 {
+		t.Errorf("%d octets, %v", len(out), err)
 	}
 }

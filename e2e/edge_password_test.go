@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"fmt"
 	"strings"
 	"sync"
@@ -130,4 +131,32 @@ func TestEdgeOwnWords(t *testing.T) {
 			t.Errorf("%s: %d of %d logins reached the server", code, logins, n+1)
 		}
 	}
+}
+
+// TestEdgeGuesses: guesses are stopped before they reach Dovecot, and the user
+// gets in from elsewhere meanwhile.
+func TestEdgeGuesses(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, edgeOptions{})
+	asked := func() int { return strings.Count(e.d.Log(), "auth: Debug: client in: AUTH\t") }
+	from := source()
+	var all sync.WaitGroup
+	for range 8 {
+		p := newPeer(t, tls.Client(e.connect(e.shared, from), e.tlsConfig("", "imap")))
+		all.Go(func() {
+			var flood strings.Builder
+			for n := range 50 {
+				fmt.Fprintf(&flood, "g%d LOGIN %s guess-%d\r\n", n, alice, n)
+			}
+			p.send(flood.String())
+			if out, _ := p.rest(); strings.Contains(out, " OK [CAPABILITY IMAP4rev1 LOGIN-REFERRALS") {
+				t.Errorf("a guess was right: %q", out)
+			}
+		})
+	}
+	all.Wait()
+	if n := asked(); n == 0 || n > 10 {
+		t.Errorf("Dovecot was asked about %d of 400 guesses", n)
+	}
+	e.loggedIn(alice, alicePassword).do("NOOP", "OK")
 }
