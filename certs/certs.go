@@ -56,8 +56,8 @@ type Config struct {
 	// ECHPublicName is the name that observers see of clients with Encrypted
 	// Client Hello; one of Names. Empty: ECH is off.
 	ECHPublicName string
-	// MailTickets and WebTickets are how long session tickets are accepted, at
-	// most 7 days; zero: 24 hours and 7 days.
+	// MailTickets and WebTickets are for how long session tickets are accepted at
+	// most, an hour to 7 days; zero: 24 hours and 7 days.
 	MailTickets, WebTickets time.Duration
 	// KeyFile names a file with a secret, of 32 bytes at least, that private keys
 	// in the store are encrypted with. Empty: they are not.
@@ -267,8 +267,9 @@ func (m *Manager) covering(name string) (ids []*identity) {
 	return ids
 }
 
-// checkEvery is how often Run looks whether something is due.
-const checkEvery = time.Hour
+// checkEvery is how often Run looks whether something is due. The shortest time
+// is that of a ticket key, which is in use for half an hour at least.
+const checkEvery = 10 * time.Minute
 
 // Run orders and renews certificates, follows the files, and rotates ticket and
 // ECH keys until ctx ends. What fails is logged and tried again.
@@ -284,7 +285,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// tend does what is to be done every hour.
+// tend does what is to be done every so often.
 func (m *Manager) tend(ctx context.Context) error {
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()

@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/tls"
@@ -15,6 +16,9 @@ import (
 func (m *Manager) SetBackoff(d time.Duration) {
 	m.issuer.backoff = func(int, bool) time.Duration { return d }
 }
+
+// Rotate does what Run does every so often.
+func (m *Manager) Rotate(ctx context.Context) error { return m.rotate(ctx) }
 
 // Put puts a certificate for name and key, signed by issuer, where those of the
 // CA stand.

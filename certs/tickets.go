@@ -22,11 +22,10 @@ const ticketPrefix = "ticket/"
 // 4.6.1).
 const longestTickets = 7 * 24 * time.Hour
 
-// ticketClass is a class's record, and how long its keys are accepted once they
-// are no longer in use.
+// ticketClass is a class's record, and how long its tickets are accepted.
 type ticketClass struct {
 	record string
-	keep   time.Duration
+	life   time.Duration
 }
 
 // ticketClasses are the classes with their defaults. A day bounds how long a
@@ -38,44 +37,64 @@ func (c *Config) ticketClasses() [2]ticketClass {
 	}
 }
 
-// ticketKeys are the keys of each class, the one in use first.
-type ticketKeys [2][][32]byte
+// inUse is how long a key makes new tickets: a day, or half of what there is, so
+// that a ticket always has the other half before it.
+func (c ticketClass) inUse() time.Duration { return min(24*time.Hour, c.life/2) }
 
-// inUse is how long a key makes new tickets.
-const inUse = 24 * time.Hour
+// ticketKeys are the keys of each class, the one in use first.
+type ticketKeys [2][]ticketKey
+
+// askedEvery is how often TicketKeys is asked at least.
+const askedEvery = time.Minute
 
 // TicketKeys returns a class's session ticket keys for
-// tls.Config.SetSessionTicketKeys, the one in use first. The slice is shared and
-// must not be changed. It is another one after each rotation: ask again, at most
-// every minute.
-func (m *Manager) TicketKeys(c alpn.Class) [][32]byte { return m.tickets.Load()[c] }
+// tls.Config.SetSessionTicketKeys, the one in use first. The caller asks again
+// every minute before it accepts a ticket: a key that will be too old by then is
+// none of them.
+func (m *Manager) TicketKeys(c alpn.Class) (keys [][32]byte) {
+	life, now := m.config.ticketClasses()[c].life, m.config.Now()
+	for i, t := range m.tickets.Load()[c] {
+		// The first one stays when the clock leaps, until rotate makes another.
+		if i == 0 || now.Sub(t.made) < life-askedEvery {
+			keys = append(keys, t.key)
+		}
+	}
+	return keys
+}
 
-// rotate brings the ticket keys up to date, in the store and in m.
+// rotate brings the ticket keys up to date, in the store and in m. When the
+// store fails, the keys are rotated all the same, and those made meanwhile do
+// not outlive the process.
 func (m *Manager) rotate(ctx context.Context) error {
 	var keys ticketKeys
+	now := m.config.Now()
+	classes := m.config.ticketClasses()
 	err := m.vault.Update(ctx, func(tx store.Tx) error {
-		for class, c := range m.config.ticketClasses() {
+		for class, c := range classes {
 			old, err := m.vault.secret(ctx, tx, c.record)
 			if err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
-			now := c.current(parseTickets(old), m.config.Now())
-			if record := formatTickets(now); string(record) != string(old) {
+			keys[class] = c.current(parseTickets(old), now)
+			if record := formatTickets(keys[class]); string(record) != string(old) {
 				if err := m.vault.keep(tx, c.record, record); err != nil {
 					return err
 				}
 			}
-			keys[class] = nil
-			for _, t := range now {
-				keys[class] = append(keys[class], t.key)
-			}
 		}
 		return nil
 	})
-	if err != nil {
+	if before := m.tickets.Load(); err != nil && before != nil {
+		for class, c := range classes {
+			keys[class] = c.current(before[class], now)
+		}
+	} else if err != nil {
 		return fmt.Errorf("rotate ticket keys: %w", err)
 	}
 	m.tickets.Store(&keys)
+	if err != nil {
+		return fmt.Errorf("store ticket keys: %w", err)
+	}
 	return nil
 }
 
@@ -90,11 +109,11 @@ type ticketKey struct {
 func (c ticketClass) current(old []ticketKey, now time.Time) []ticketKey {
 	var keys []ticketKey
 	for _, t := range old {
-		if age := now.Sub(t.made); age >= -inUse && age < inUse+c.keep {
+		if age := now.Sub(t.made); age >= -c.inUse() && age < c.life {
 			keys = append(keys, t)
 		}
 	}
-	if len(keys) == 0 || now.Sub(keys[0].made) >= inUse {
+	if len(keys) == 0 || now.Sub(keys[0].made) >= c.inUse() {
 		fresh := ticketKey{made: now}
 		_, _ = rand.Read(fresh.key[:]) // never fails: crypto/rand ends the process first
 		keys = append([]ticketKey{fresh}, keys...)

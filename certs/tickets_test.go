@@ -11,32 +11,69 @@ import (
 	"posthorn/certs"
 )
 
-// TestTicketKeyRotation restarts every twelve hours, which rotates as Run does.
+// A ticket is accepted for at least half of its class's time, and never for
+// longer than that. The manager restarts every hour, which rotates as Run does.
 func TestTicketKeyRotation(t *testing.T) {
 	kv, c := memory(t), newClock()
-	var first, last [2][32]byte // by class
-	for halfDay := range 24 {
-		c.set(time.Duration(halfDay) * 12 * time.Hour)
+	lives := map[alpn.Class]time.Duration{alpn.Mail: 24 * time.Hour, alpn.Web: 7 * 24 * time.Hour}
+	used := make(map[[32]byte][]int) // the hours in which a key made tickets
+	class := make(map[[32]byte]alpn.Class)
+	for hour := range 20 * 24 {
+		c.set(time.Duration(hour) * time.Hour)
 		m := newManager(t, certs.Config{Names: []string{"localhost"}, Store: kv, Now: c.time})
-		for class, accepted := range map[alpn.Class]int{alpn.Mail: 2 * 2, alpn.Web: 2 * 8} {
-			now := m.TicketKeys(class)
-			if halfDay == 0 {
-				first[class] = now[0]
+		for of := range lives {
+			key := m.TicketKeys(of)[0]
+			if other, known := class[key]; known && other != of || key == ([32]byte{}) {
+				t.Fatal("the classes share a key, or have none")
 			}
-			if rotated := now[0] != last[class]; rotated != (halfDay%2 == 0) {
-				t.Errorf("half day %d, class %d: rotated: %v", halfDay, class, rotated)
+			used[key], class[key] = append(used[key], hour), of
+		}
+		for key, hours := range used {
+			life := lives[class[key]]
+			accepted := slices.Contains(m.TicketKeys(class[key]), key)
+			for _, made := range hours {
+				age := time.Duration(hour-made) * time.Hour
+				if accepted && age >= life || !accepted && age <= life/2-time.Hour {
+					t.Fatalf("hour %d, class %d: a ticket of hour %d is accepted: %v", hour, class[key], made, accepted)
+				}
 			}
-			if got := slices.Contains(now, first[class]); got != (halfDay < accepted) {
-				t.Errorf("half day %d, class %d: the first key is accepted: %v", halfDay, class, got)
-			}
-			if len(now) > 9 {
-				t.Errorf("half day %d, class %d: %d keys", halfDay, class, len(now))
-			}
-			last[class] = now[0]
 		}
 	}
-	if first[alpn.Mail] == first[alpn.Web] || first[alpn.Mail] == ([32]byte{}) {
-		t.Error("the classes share a key, or have none")
+	for key, hours := range used {
+		if d := min(24*time.Hour, lives[class[key]]/2); len(hours) > int(d/time.Hour) {
+			t.Errorf("class %d: a key was used for %d hours", class[key], len(hours))
+		}
+	}
+	if n := len(used); n != 20*2+20 {
+		t.Errorf("%d keys in 20 days", n)
+	}
+}
+
+// A key that has grown too old is not accepted, also between rotations; and the
+// keys rotate when the store fails, too.
+func TestTicketKeysEnd(t *testing.T) {
+	kv, c := memory(t), newClock()
+	config := certs.Config{Names: []string{"localhost"}, Store: kv, Now: c.time, MailTickets: 6 * time.Hour}
+	first := newManager(t, config).TicketKeys(alpn.Mail)[0]
+	c.set(4 * time.Hour)
+	m := newManager(t, config)
+	if keys := m.TicketKeys(alpn.Mail); len(keys) != 2 || keys[1] != first {
+		t.Fatalf("after 4 h there are %d keys", len(keys))
+	}
+	c.set(6*time.Hour - time.Second)
+	if slices.Contains(m.TicketKeys(alpn.Mail), first) {
+		t.Error("after 6 h the first key is accepted")
+	}
+	second := m.TicketKeys(alpn.Mail)[0]
+	if err := kv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.set(8 * time.Hour)
+	if err := m.Rotate(t.Context()); err == nil {
+		t.Error("the store has failed, and nobody says so")
+	}
+	if keys := m.TicketKeys(alpn.Mail); keys[0] == second || !slices.Contains(keys, second) {
+		t.Error("without a store the keys do not rotate")
 	}
 }
 
