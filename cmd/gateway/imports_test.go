@@ -24,11 +24,12 @@ var mayImport = map[string][]string{
 	"backend":             {"accounts", "mailbox", "backend/upstream", "splice"},
 	"backend/upstream":    {"authkeys"},
 	"backend/backendtest": nil, // for tests
-	"splice":              nil,
+	"park":                nil,
+	"splice":              {"park"},
 	"accounts":            {"authkeys", "store"},
 	"certs":               {"alpn", "authkeys", "store", "certs/*"},
 	"certs/*":             {"alpn"},
-	"mux":                 {"alpn", "authkeys"},
+	"mux":                 {"alpn", "authkeys", "park"},
 	"mux/muxtest":         {"alpn"}, // for tests
 	"authkeys":            {"store"},
 	"client":              {"alpn", "authkeys"},

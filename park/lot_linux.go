@@ -1,0 +1,192 @@
+package park
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lot is an epoll instance. It hangs on the runtime's own poller, so that one
+// goroutine and no thread waits for all that is parked. Its methods may be
+// called concurrently.
+type Lot struct {
+	epoll *os.File
+	wait  syscall.RawConn // of epoll
+	gone  chan struct{}   // closed when loop has ended
+
+	mu    sync.Mutex // guards what follows, and the use of fd
+	fd    int        // epoll's; negative when closed
+	turn  uint32
+	stays []stay // by descriptor
+}
+
+// stay is a socket in the lot; without a waker there is none.
+type stay struct {
+	waker Waker
+	turn  uint32
+}
+
+// New returns an empty Lot.
+func New() (*Lot, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // for the runtime's poller
+		unix.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	l := &Lot{epoll: os.NewFile(uintptr(fd), "epoll"), gone: make(chan struct{}), fd: fd}
+	if l.wait, err = l.epoll.SyscallConn(); err != nil {
+		l.epoll.Close()
+		return nil, err
+	}
+	go l.loop()
+	return l, nil
+}
+
+// Close wakes all that are parked, and lets nobody in any more.
+func (l *Lot) Close() {
+	l.mu.Lock()
+	stays := l.stays
+	l.stays, l.fd = nil, -1
+	l.mu.Unlock()
+	for _, s := range stays {
+		if s.waker != nil {
+			go s.waker.Wake()
+		}
+	}
+	l.epoll.Close()
+	<-l.gone
+}
+
+// Park has w woken when there is something to read from a socket, or its end,
+// or an error. Closing the socket wakes nobody: who closes it calls Leave.
+func (l *Lot) Park(rc syscall.RawConn, w Waker) (t Ticket, err error) {
+	cerr := rc.Control(func(fd uintptr) { t, err = l.park(int(fd), w) })
+	if cerr != nil {
+		return Ticket{}, cerr
+	}
+	return t, err
+}
+
+// park does that; fd stays open meanwhile.
+func (l *Lot) park(fd int, w Waker) (Ticket, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fd < 0 {
+		return Ticket{}, ErrClosed
+	}
+	l.turn++
+	ev := unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT,
+		Fd:     int32(fd), Pad: int32(l.turn),
+	}
+	err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_MOD, fd, &ev)
+	if err == unix.ENOENT { // its first time
+		err = unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &ev)
+	}
+	if err != nil {
+		return Ticket{}, os.NewSyscallError("epoll_ctl", err)
+	}
+	if fd >= len(l.stays) {
+		l.stays = append(l.stays, make([]stay, fd+1-len(l.stays))...)
+	}
+	if old := l.stays[fd].waker; old != nil {
+		// Its socket was closed, as the number is another one's now. Its
+		// ticket is no good any more, so that it must be told.
+		go old.Wake()
+	}
+	l.stays[fd] = stay{w, l.turn}
+	return Ticket{int32(fd), l.turn}, nil
+}
+
+// Leave takes back a Park. It returns false when that is too late: Wake has
+// been called, or will be.
+func (l *Lot) Leave(t Ticket) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.take(t) != nil
+}
+
+// take ends a stay. It returns nil when that has ended already. An event may
+// still come of a socket that left, or of one that was closed and whose number
+// is another's now: it has the wrong turn. The caller holds mu.
+func (l *Lot) take(t Ticket) Waker {
+	if int(t.fd) >= len(l.stays) || l.stays[t.fd].turn != t.turn {
+		return nil
+	}
+	w := l.stays[t.fd].waker
+	l.stays[t.fd] = stay{}
+	return w
+}
+
+// loop wakes until the Lot is closed.
+func (l *Lot) loop() {
+	defer close(l.gone)
+	events := make([]unix.EpollEvent, 256)
+	_ = l.wait.Read(func(fd uintptr) bool {
+		for {
+			n, _ := unix.EpollWait(int(fd), events, 0) // EINTR does not happen without waiting
+			l.wake(events[:max(n, 0)])
+			if n < len(events) {
+				return false // whatever comes now makes epoll readable anew
+			}
+		}
+	})
+}
+
+func (l *Lot) wake(events []unix.EpollEvent) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ev := range events {
+		if w := l.take(Ticket{ev.Fd, uint32(ev.Pad)}); w != nil {
+			go w.Wake()
+		}
+	}
+}
+
+// reading is one Read, kept for the next ones: what RawConn.Control is given
+// escapes, and would be garbage each time.
+type reading struct {
+	b    []byte
+	n    int
+	err  error
+	read func(fd uintptr)
+}
+
+var readings = sync.Pool{New: func() any {
+	r := new(reading)
+	r.read = func(fd uintptr) {
+		for {
+			if r.n, r.err = unix.Read(int(fd), r.b); r.err != unix.EINTR {
+				return
+			}
+		}
+	}
+	return r
+}}
+
+// Read reads what there is from a socket, whatever its deadlines are. It does
+// not wait: the error is ErrNothing then.
+func Read(rc syscall.RawConn, b []byte) (int, error) {
+	r := readings.Get().(*reading)
+	defer readings.Put(r)
+	r.b = b
+	defer func() { r.b = nil }()
+	switch err := rc.Control(r.read); {
+	case err != nil:
+		return 0, err
+	case r.err == unix.EAGAIN:
+		return 0, ErrNothing
+	case r.err != nil:
+		return 0, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", r.err)}
+	case r.n == 0 && len(b) > 0:
+		return 0, io.EOF
+	}
+	return r.n, nil
+}

@@ -1,0 +1,26 @@
+//go:build !linux
+
+package park
+
+import (
+	"errors"
+	"syscall"
+)
+
+// Lot needs epoll: there is none here.
+type Lot struct{}
+
+// New returns an error that is errors.ErrUnsupported.
+func New() (*Lot, error) { return nil, errors.ErrUnsupported }
+
+// Close has nothing to do here.
+func (*Lot) Close() {}
+
+// Park always fails here.
+func (*Lot) Park(syscall.RawConn, Waker) (Ticket, error) { return Ticket{}, errors.ErrUnsupported }
+
+// Leave has nothing to take back here.
+func (*Lot) Leave(Ticket) bool { return false }
+
+// Read always fails here.
+func Read(syscall.RawConn, []byte) (int, error) { return 0, errors.ErrUnsupported }
