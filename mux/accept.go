@@ -21,7 +21,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, p alpn.Port) error 
 	defer s.table.unlisten(ln)
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
-	tuneListener(ln)
+	tuneListener(ln, s.limits.Load())
 
 	var pause backoff
 	for {
@@ -75,8 +75,8 @@ func (b *backoff) wait(ctx context.Context) {
 // accept takes a connection in and starts its first goroutine, or drops it at
 // once, without a byte.
 func (s *Server) accept(nc net.Conn, p alpn.Port) {
-	tuneSocket(nc)
 	c := newConn(s, nc, p)
+	tuneSocket(nc, c.limits)
 	victim, drop := s.table.enter(c)
 	if drop == nil && !s.trusted(c.Remote.Addr()) {
 		s.crowdOut(victim)

@@ -29,9 +29,11 @@ func (c *Conn) end(cause error) {
 	}
 }
 
-// finish closes the connection, logs it and forgets it.
+// finish closes the connection, logs it and forgets it, once.
 func (c *Conn) finish() {
-	c.startClosing()
+	if !c.startClosing() {
+		return
+	}
 	c.sayClose()
 	c.Conn.Close()
 	c.log()
@@ -59,17 +61,22 @@ func (c *Conn) sayClose() {
 	}
 }
 
-// startClosing makes sure that nothing cuts the last words short.
-func (c *Conn) startClosing() {
+// startClosing makes sure that nothing cuts the last words short; false: it has
+// been called before.
+func (c *Conn) startClosing() bool {
 	t := &c.srv.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if c.closing {
+		return false
+	}
 	c.closing = true
 	for _, timer := range []*time.Timer{c.grace, c.expiry} {
 		if timer != nil {
 			timer.Stop()
 		}
 	}
+	return true
 }
 
 // abort closes the connection at once, and lets the kernel forget what the
@@ -79,6 +86,12 @@ func (t *transport) abort() {
 		_ = tc.SetLinger(0)
 	}
 	t.Conn.Close()
+	t.mu.Lock()
+	closed := t.closed
+	t.mu.Unlock()
+	if closed != nil {
+		closed()
+	}
 }
 
 // drained reports whether the client has said close_notify. It reads nothing

@@ -35,8 +35,9 @@ type Conn struct {
 	limits  *Limits // those at accept
 	since   time.Time
 	wire    transport
-	sniffed []byte // what Read returns first
-	large   bool   // it counts in srv.large; used by its own goroutines alone
+	refused *authkeys.Fingerprint // of the key that KeyErr is about
+	sniffed []byte                // what Read returns first; also what was unread
+	large   bool                  // it counts in srv.large; used by its own goroutines alone
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -45,6 +46,8 @@ type Conn struct {
 	// ServerName, Remote and Local, which the table shows to others.
 	busy     bool    // over a limit: it hears so, and goes
 	handled  bool    // a handler has it, or had
+	detached bool    // it outlives ServeConn
+	parks    bool    // it is parked now and then
 	closing  bool    // the handler is done, and what is left ends by itself
 	pooled   int     // index in the table's pool, or negative
 	source   *source // nil: not known (yet)
@@ -83,13 +86,35 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// CloseWrite ends the direction to the client: with close_notify, or FIN in
-// cleartext.
-func (c *Conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
+// Unread puts bytes back for Read, which returns them first. It keeps b.
+func (c *Conn) Unread(b []byte) {
+	if len(b) > 0 {
+		c.sniffed = append(b[:len(b):len(b)], c.sniffed...)
 	}
-	return errors.ErrUnsupported
+}
+
+// CloseWrite ends the direction to the client, with close_notify if it is TLS.
+func (c *Conn) CloseWrite() error {
+	if tc, ok := c.Conn.(*tls.Conn); ok {
+		if err := tc.CloseWrite(); err != nil {
+			return err
+		}
+	}
+	return c.wire.CloseWrite()
+}
+
+// Detach lets the connection outlive ServeConn, so that no goroutine need stay
+// there: it is what ServeConn does last but to start what goes on. Whoever calls
+// done, which does something only once, ends the connection as a return of
+// ServeConn would: it is closed, logged and forgotten, and until then Shutdown
+// waits for it. The end of ctx means the same as before. A panic of ServeConn
+// ends the connection too.
+func (c *Conn) Detach() (done func()) {
+	t := &c.srv.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.detached = true
+	return c.finish
 }
 
 // Overdue ends when Shutdown does not wait any longer, and closes the

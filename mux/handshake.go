@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -101,9 +102,13 @@ func (c *Conn) shook(tc *tls.Conn, h *hello) {
 	c.Protocol, c.ServerName = h.route.Protocol, h.name
 	c.resumed, c.version = state.DidResume, state.Version
 	if len(state.PeerCertificates) > 0 {
+		leaf := state.PeerCertificates[0]
 		var key authkeys.PublicKey
-		if key, c.KeyErr = authkeys.FromCertificate(state.PeerCertificates[0]); c.KeyErr == nil {
+		if key, c.KeyErr = authkeys.FromCertificate(leaf); c.KeyErr == nil {
 			c.Key = key.Fingerprint
+		} else {
+			shown := authkeys.Fingerprint(sha256.Sum256(leaf.RawSubjectPublicKeyInfo))
+			c.refused = &shown
 		}
 	}
 }

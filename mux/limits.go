@@ -10,6 +10,7 @@ type Limits struct {
 	Handshake time.Duration // from accept to the end of the TLS handshake; default 10 s. The ClientHello has three quarters of it
 	PreLogin  time.Duration // from accept to login, or to the HTTP handler; default 60 s
 	Idle      time.Duration // without a byte from the client after login; default 35 min
+	DeadPeer  time.Duration // until a client that has vanished is let go; default 3 min
 	MinRate   int           // bytes a second a client must take or send while data waits; default 100
 
 	Conns           int // in all; default 20000. More hear Handler.Busy, twice as many hear nothing
@@ -33,6 +34,7 @@ func (l Limits) withDefaults() *Limits {
 		Handshake:       cmp.Or(l.Handshake, 10*time.Second),
 		PreLogin:        cmp.Or(l.PreLogin, 60*time.Second),
 		Idle:            cmp.Or(l.Idle, 35*time.Minute),
+		DeadPeer:        cmp.Or(l.DeadPeer, 3*time.Minute),
 		MinRate:         cmp.Or(l.MinRate, 100),
 		Conns:           cmp.Or(l.Conns, 20000),
 		ConnsPerSource:  cmp.Or(l.ConnsPerSource, 500),

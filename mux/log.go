@@ -3,11 +3,8 @@ package mux
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"time"
-
-	"posthorn/authkeys"
 )
 
 // log writes the connection's line. Connections that never came as far as a
@@ -37,7 +34,7 @@ func (c *Conn) log() {
 		e = e.Stringer("key", c.Key)
 	}
 	if c.KeyErr != nil {
-		e = e.Stringer("key", shownKey(c.TLS())).AnErr("key_refused", c.KeyErr)
+		e = e.Stringer("key", *c.refused).AnErr("key_refused", c.KeyErr)
 	}
 	if failures > 0 {
 		e = e.Int("login_failures", failures).Str("login_failure", failure)
@@ -51,11 +48,6 @@ func (c *Conn) log() {
 	e.Dur("duration", time.Since(c.since)).
 		Uint64("bytes_in", c.wire.in.Load()).Uint64("bytes_out", c.wire.out.Load()).
 		Str("reason", cmp.Or(reason, "closed")).Msg("connection")
-}
-
-// shownKey is the fingerprint of a key that is of no use but to be named.
-func shownKey(state *tls.ConnectionState) authkeys.Fingerprint {
-	return sha256.Sum256(state.PeerCertificates[0].RawSubjectPublicKeyInfo)
 }
 
 // accountForLog is the address, or the ID when the log keeps addresses private.

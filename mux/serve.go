@@ -56,8 +56,13 @@ func (c *Conn) prepare() bool {
 
 // serve is the connection's second goroutine.
 func (c *Conn) serve() {
-	defer c.finish()
-	defer func() { c.recovered(recover()) }()
+	panicked := false
+	defer func() {
+		if panicked || !c.isDetached() {
+			c.finish()
+		}
+	}()
+	defer func() { panicked = c.recovered(recover()) }()
 	if c.Protocol == "" && !c.sniff() {
 		return
 	}
@@ -122,11 +127,24 @@ func (c *Conn) handler() Handler {
 
 // recovered logs a panic, if r is one. It is called by deferred functions
 // alone, so that the stack still shows where it came from.
-func (c *Conn) recovered(r any) {
-	if r == nil {
-		return
+func (c *Conn) recovered(r any) bool {
+	if r != nil {
+		c.Panicked(r, debug.Stack())
 	}
+	return r != nil
+}
+
+// Panicked logs a panic in a goroutine that works for a detached connection,
+// and notes it as the reason for the connection's end.
+func (c *Conn) Panicked(value any, stack []byte) {
 	c.SetReason("panic")
 	c.srv.config.Log.Error().Uint64("id", c.ID).Str("protocol", string(c.Protocol)).
-		Any("panic", r).Bytes("stack", debug.Stack()).Msg("panic")
+		Any("panic", value).Bytes("stack", stack).Msg("panic")
+}
+
+func (c *Conn) isDetached() bool {
+	t := &c.srv.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return c.detached
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"posthorn/alpn"
 	"posthorn/authkeys"
+	"posthorn/park"
 )
 
 // Certificates is what the handshake needs of certs.Manager, whose methods
@@ -54,6 +56,8 @@ type Server struct {
 	epoch   time.Time     // of the server's clock, see now
 	crypto  chan struct{} // a slot for each handshake that may compute at a time
 	large   atomic.Int32  // live connections whose handshake was large
+	lotOnce sync.Once
+	lot     *park.Lot // set by lotOnce; see parkingLot
 
 	overdue context.Context // see Conn.Overdue
 	giveUp  context.CancelFunc
@@ -101,6 +105,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		s.table.wg.Wait()
+		s.closeLot()
 		close(done)
 	}()
 	select {
@@ -117,7 +122,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // SetLimits replaces the limits for connections accepted from now on.
-func (s *Server) SetLimits(l Limits) { s.limits.Store(l.withDefaults()) }
+func (s *Server) SetLimits(l Limits) {
+	s.limits.Store(l.withDefaults())
+	for _, ln := range s.table.listening() {
+		tuneListener(ln, s.limits.Load())
+	}
+}
 
 // Conns returns a snapshot of the live connections, oldest first.
 func (s *Server) Conns() []Info { return s.table.infos() }

@@ -8,30 +8,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A peer that vanished is noticed after keepIdle plus userTimeout when nothing
-// was under way, else after userTimeout. Waking a phone's radio more often
-// than its user's mail does would be a poor trade.
-const (
-	keepIdle     = 2 * time.Minute
-	keepInterval = 20 * time.Second
-	userTimeout  = time.Minute // RFC 5482
-)
+// When nothing is under way, a client is asked whether it is still there after
+// keepIdle; waking a phone's radio more often than its user's mail does would be
+// a poor trade. It then has keepInterval to answer: the kernel gives up once
+// userTimeout has passed since it was last heard. What is under way has to be
+// acknowledged within userTimeout (RFC 5482). At worst something is sent just
+// before the first probe would be, so those two make up Limits.DeadPeer.
+func (l *Limits) keepIdle() time.Duration     { return l.DeadPeer - l.userTimeout() }
+func (l *Limits) keepInterval() time.Duration { return l.userTimeout() / 2 }
+func (l *Limits) userTimeout() time.Duration  { return l.DeadPeer / 3 }
 
 // tuneListener sets what connections inherit from their listener. What cannot
 // be set is no reason not to serve.
-func tuneListener(ln net.Listener) {
+func tuneListener(ln net.Listener, l *Limits) {
 	if sc, ok := ln.(syscall.Conn); ok {
-		setOption(sc, unix.TCP_USER_TIMEOUT, userTimeout)
+		setOption(sc, unix.TCP_USER_TIMEOUT, l.userTimeout())
 	}
 }
 
 // tuneSocket sets the options that package net overrides at accept. That delays
-// are off and keepalives on is its default; userTimeout says how many of those
-// may go unanswered.
-func tuneSocket(nc net.Conn) {
+// are off and keepalives on is its default.
+func tuneSocket(nc net.Conn, l *Limits) {
 	if tc, ok := nc.(*net.TCPConn); ok {
-		setOption(tc, unix.TCP_KEEPIDLE, keepIdle)
-		setOption(tc, unix.TCP_KEEPINTVL, keepInterval)
+		setOption(tc, unix.TCP_KEEPIDLE, l.keepIdle())
+		setOption(tc, unix.TCP_KEEPINTVL, l.keepInterval())
 	}
 }
 
@@ -42,7 +42,7 @@ func setOption(sc syscall.Conn, option int, d time.Duration) {
 	}
 	if rc, err := sc.SyscallConn(); err == nil {
 		_ = rc.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, option, int(d/unit))
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, option, max(1, int(d/unit)))
 		})
 	}
 }

@@ -2,19 +2,16 @@
 
 package mux
 
-import (
-	"net"
-	"time"
-)
+import "net"
 
 // tuneListener has nothing to do here.
-func tuneListener(net.Listener) {}
+func tuneListener(net.Listener, *Limits) {}
 
 // tuneSocket sets how soon a peer that vanished is noticed.
-func tuneSocket(nc net.Conn) {
+func tuneSocket(nc net.Conn, l *Limits) {
 	if tc, ok := nc.(*net.TCPConn); ok {
 		_ = tc.SetKeepAliveConfig(net.KeepAliveConfig{
-			Enable: true, Idle: 2 * time.Minute, Interval: 20 * time.Second, Count: 3,
+			Enable: true, Idle: l.DeadPeer * 2 / 3, Interval: l.DeadPeer / 9, Count: 3,
 		})
 	}
 }

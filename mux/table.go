@@ -35,7 +35,8 @@ type table struct {
 	conns     map[uint64]*Conn
 	accounts  map[string][]*Conn // by Identity.Account
 	sources   map[netip.Addr]*source
-	pool      []*Conn // those without a login, in no order; see Conn.pooled
+	pool      []*Conn     // those without a login, in no order; see Conn.pooled
+	sweeper   *time.Timer // of the parked ones; nil: there are none
 }
 
 // source is where connections come from: an IPv4 address or an IPv6 /64.
@@ -70,6 +71,12 @@ func (t *table) unlisten(ln net.Listener) {
 	delete(t.listeners, ln)
 }
 
+func (t *table) listening() []net.Listener {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Keys(t.listeners))
+}
+
 func (t *table) closed() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -81,6 +88,9 @@ func (t *table) closed() bool {
 func (t *table) close() []*Conn {
 	t.mu.Lock()
 	t.closing = true
+	if t.sweeper != nil {
+		t.sweeper.Stop()
+	}
 	lns := t.listeners
 	t.listeners = map[net.Listener]struct{}{}
 	t.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -34,9 +35,11 @@ type transport struct {
 
 	hello *hello // during a TLS handshake; used by its goroutine alone
 
-	holding atomic.Bool // held has something
-	heldMu  sync.Mutex
-	held    []byte // session tickets, which go out with what follows
+	late lateness
+
+	raw    syscall.RawConn // the socket, once it is parked; set by its reader
+	nowait bool            // reads do not wait; used by the reader alone
+	closed func()          // called by abort; guarded by mu
 }
 
 // expiredError is a read or write beyond one of our deadlines. It is not
@@ -67,11 +70,11 @@ func (t *transport) LocalAddr() net.Addr {
 }
 
 func (t *transport) Read(b []byte) (int, error) {
-	if t.holding.Load() {
-		// Who reads has nothing more to say for now.
-		if err := t.flush(); err != nil {
-			return 0, err
-		}
+	if t.nowait {
+		return t.readNow(b)
+	}
+	if err := t.flushHeld(); err != nil {
+		return 0, err
 	}
 	for {
 		if err := t.armRead(); err != nil {
@@ -79,8 +82,7 @@ func (t *transport) Read(b []byte) (int, error) {
 		}
 		n, err := t.Conn.Read(b)
 		if n > 0 {
-			t.in.Add(uint64(n))
-			t.heard.Store(t.conn.srv.now())
+			t.took(n)
 			if t.hello != nil {
 				if err := t.hello.took(b[:n]); err != nil {
 					return 0, err
@@ -94,6 +96,12 @@ func (t *transport) Read(b []byte) (int, error) {
 			return 0, t.over(err)
 		}
 	}
+}
+
+// took notes that n bytes came.
+func (t *transport) took(n int) {
+	t.in.Add(uint64(n))
+	t.heard.Store(t.conn.srv.now())
 }
 
 // over ends the connection when err says that its time is. The caller does not
@@ -222,50 +230,6 @@ func (t *transport) SetDeadline(at time.Time) error {
 	return errors.Join(t.SetReadDeadline(at), t.SetWriteDeadline(at))
 }
 
-// Write sends b, after what has been held.
-func (t *transport) Write(b []byte) (int, error) {
-	if t.hello != nil && t.hello.flight() {
-		return t.hold(b)
-	}
-	if t.holding.Load() {
-		t.heldMu.Lock()
-		defer t.heldMu.Unlock()
-		held := len(t.held)
-		n, err := t.sendHeld(b)
-		return max(0, n-held), err
-	}
-	return t.send(b)
-}
-
-// hold keeps b for the next Write, read or Close.
-func (t *transport) hold(b []byte) (int, error) {
-	t.heldMu.Lock()
-	defer t.heldMu.Unlock()
-	t.held = append(t.held, b...)
-	t.holding.Store(true)
-	return len(b), nil
-}
-
-func (t *transport) flush() error {
-	t.heldMu.Lock()
-	defer t.heldMu.Unlock()
-	_, err := t.sendHeld(nil)
-	return err
-}
-
-// sendHeld sends what is held, and then b. Not before that is done does holding
-// become false: a Write beside a read that flushes must wait for its turn. The
-// caller holds heldMu.
-func (t *transport) sendHeld(b []byte) (int, error) {
-	defer t.holding.Store(false)
-	b = append(t.held, b...)
-	t.held = nil
-	if len(b) == 0 {
-		return 0, nil
-	}
-	return t.send(b)
-}
-
 // send writes b as long as the client takes it at a fair rate.
 func (t *transport) send(b []byte) (n int, err error) {
 	t.writing.Add(1)
@@ -302,6 +266,15 @@ func (t *transport) armWrite() error {
 		d = min(d, t.libWrite)
 	}
 	return t.Conn.SetWriteDeadline(t.conn.srv.epoch.Add(time.Duration(d)))
+}
+
+// failWrites makes every write fail from now on.
+func (t *transport) failWrites(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.writeErr == nil {
+		t.writeErr = err
+	}
 }
 
 // writeLimit leaves time for a goodbye at the end of a phase. The caller holds mu.
@@ -341,24 +314,4 @@ func (t *transport) takes(m int64, queued *int64) bool {
 		return true // look again after another stallWindow
 	}
 	return !t.conn.limits.stalled(before + m - now)
-}
-
-// CloseWrite sends what is held and then FIN.
-func (t *transport) CloseWrite() error {
-	half, ok := t.Conn.(interface{ CloseWrite() error })
-	if !ok {
-		return errors.ErrUnsupported
-	}
-	if err := t.flush(); err != nil {
-		return err
-	}
-	return half.CloseWrite()
-}
-
-// Close sends what is held and closes the connection.
-func (t *transport) Close() error {
-	if t.holding.Load() {
-		_ = t.flush()
-	}
-	return t.Conn.Close()
 }
