@@ -3,154 +3,210 @@ package splice
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
+
+	"posthorn/park"
 )
-
-// bufferSize is that of what is read from one side before it is written to the
-// other, and so the most that is ever between them.
-const bufferSize = 64 << 10
-
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // carrier is a Link at work.
 type carrier struct {
-	*Link
-	ctx  context.Context
-	last tail // of what the client got; written by down alone
+	client, server net.Conn
+	quiet          Quiet           // client, or nil when it cannot be parked
+	lot            *park.Lot       // nil when quiet is
+	raw            syscall.RawConn // server's socket; nil when it cannot be parked
+	head           []byte          // used by down alone
+	last           tail            // of what the client got; written by down alone
+	moves          atomic.Uint32   // counts what was carried
+	goodbye        func(error, []byte) []byte
+	ctx            context.Context
+	stop           func() bool // of leave; set before up and down start
+	conclude       func(error)
 
-	mu    sync.Mutex
-	ended bool  // a direction has ended
-	err   error // the result; set with ended
+	mu      sync.Mutex // guards what follows
+	ways    [2]state
+	tickets [2]park.Ticket // while parked
+	leaving bool           // it ends as soon as both ways wait
+	ending  bool           // no way waits any more
+	killed  bool           // the client gets no goodbye
+	done    bool           // finish has been called, or will be
+	decided bool           // err is
+	err     error
+	timer   *time.Timer // after the end of one way, or of ctx
 }
 
-func newCarrier(ctx context.Context, l *Link) *carrier { return &carrier{Link: l, ctx: ctx} }
+// way is one of the two directions.
+type way uint8
 
-func (c *carrier) run() error {
-	stop := context.AfterFunc(c.ctx, c.halt)
-	var copies sync.WaitGroup
-	copies.Go(c.up)
-	copies.Go(c.down)
-	copies.Wait()
-	stop()
-	_ = c.Server.Close()
-	if c.ctx.Err() == nil {
-		return c.err
-	}
-	cause := context.Cause(c.ctx)
-	if c.Goodbye != nil {
-		if text := c.Goodbye(cause, c.last.octets()); len(text) > 0 {
-			_, _ = c.Client.Write(text)
-		}
-	}
-	return cause
-}
+const (
+	up   way = iota // from the client to the server
+	down            // from the server to the client
+)
 
-var longAgo = time.Unix(1, 0)
+// state is what a way is at.
+type state uint8
 
-// halt ends all reading, and with the server all writing to it.
-func (c *carrier) halt() {
-	_ = c.Client.SetReadDeadline(longAgo)
-	_ = c.Server.Close()
-}
+const (
+	running state = iota // its goroutine reads what there is, and writes
+	parked               // it has no goroutine
+	waiting              // its goroutine waits in a read
+	over
+)
 
-// end notes why a direction has ended; the first one decides.
-func (c *carrier) end(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.ended {
-		c.ended, c.err = true, err
-	}
-}
+// upward and downward are what the lot wakes.
+type (
+	upward   carrier
+	downward carrier
+)
 
-// up carries bytes from the client to the server.
+// Wake implements park.Waker.
+func (w *upward) Wake() { (*carrier)(w).up() }
+
+// Wake implements park.Waker.
+func (w *downward) Wake() { (*carrier)(w).down() }
+
+// up carries from the client to the server until there is nothing to carry.
 func (c *carrier) up() {
-	read, write := copyAll(c.Server, c.Client, nil)
-	switch {
+	defer c.contain(up)
+	if !c.begin(up) {
+		return
+	}
+	switch read, write := c.copyUp(); {
 	case write != nil:
-		return // down will see what became of the server
+		c.end(up) // down will see what became of the server
+	case read == park.ErrNothing:
+		c.wait(up)
 	case errors.Is(read, io.EOF):
-		c.end(io.EOF)
-		if !closeWrite(c.Server) {
-			_ = c.Server.Close()
+		c.decide(io.EOF)
+		if !closeWrite(c.server) {
+			c.kill()
 		}
+		c.end(up)
+	case c.ctx.Err() != nil: // nothing more is to be read
+		c.end(up)
 	default:
-		c.end(read)
-		_ = c.Server.Close() // the client is gone
+		c.fail(up, read)
 	}
 }
 
-// down carries bytes from the server to the client.
+// down carries from the server to the client until there is nothing to carry.
 func (c *carrier) down() {
-	if len(c.Head) > 0 {
-		c.last.note(c.Head)
-		if _, err := c.Client.Write(c.Head); err != nil {
-			c.end(err)
-			c.halt()
-			return
-		}
-		c.Head = nil
-	}
-	_, write := copyAll(c.Client, c.Server, &c.last)
-	if write != nil {
-		c.end(write)
-		c.halt()
+	defer c.contain(down)
+	if !c.begin(down) {
 		return
 	}
-	if c.ctx.Err() != nil {
-		return // the goodbye comes first
-	}
-	c.end(nil)
-	if !closeWrite(c.Client) {
-		c.halt()
+	switch read, write := c.copyDown(); {
+	case write != nil:
+		c.fail(down, write)
+	case read == park.ErrNothing:
+		c.wait(down)
+	case c.ctx.Err() != nil: // goodbye comes first
+		c.end(down)
+	case errors.Is(read, io.EOF):
+		c.decide(nil)
+		if !closeWrite(c.client) {
+			c.kill()
+		}
+		c.end(down)
+	default:
+		c.fail(down, fmt.Errorf("%w: %s", ErrServer, bare(read)))
 	}
 }
 
-// copyAll copies until either side fails; read is io.EOF after all went well.
-func copyAll(dst io.Writer, src io.Reader, last *tail) (read, write error) {
-	buf := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buf)
+// bare is err without the addresses in those of the network.
+func bare(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Op + ": " + op.Err.Error()
+	}
+	return err.Error()
+}
+
+// copyUp copies until either side fails.
+func (c *carrier) copyUp() (read, write error) {
+	buf := records.Get().(*[recordSize]byte)
+	defer records.Put(buf)
 	for {
-		n, err := src.Read(buf[:])
+		var n int
+		if c.quiet != nil {
+			n, read = c.quiet.TryRead(buf[:])
+		} else {
+			n, read = c.await(up, c.client, buf[:])
+		}
 		if n > 0 {
-			if last != nil {
-				last.note(buf[:n])
-			}
-			if _, werr := dst.Write(buf[:n]); werr != nil {
-				return nil, werr
+			c.moves.Add(1)
+			if _, err := c.server.Write(buf[:n]); err != nil {
+				return nil, err
 			}
 		}
-		if err != nil {
-			return err, nil
+		if read != nil {
+			return read, nil
 		}
 	}
 }
 
-// closeWrite ends the direction to nc; false when nc has no halves.
-func closeWrite(nc net.Conn) bool {
-	half, ok := nc.(interface{ CloseWrite() error })
-	if ok {
-		_ = half.CloseWrite()
+// copyDown copies until either side fails.
+func (c *carrier) copyDown() (read, write error) {
+	if len(c.head) > 0 {
+		if err := c.send(c.head); err != nil {
+			return nil, err
+		}
+		c.head = nil
 	}
-	return ok
-}
-
-// tail is the end of a stream.
-type tail struct {
-	buf [8]byte
-	n   int
-}
-
-func (t *tail) note(b []byte) {
-	if len(b) >= len(t.buf) {
-		t.n = copy(t.buf[:], b[len(b)-len(t.buf):])
-		return
+	if c.raw == nil {
+		return c.copyRecords()
 	}
-	keep := min(t.n, len(t.buf)-len(b))
-	copy(t.buf[:], t.buf[t.n-keep:t.n])
-	t.n = keep + copy(t.buf[keep:], b)
+	buf := batches.Get().(*[batchSize]byte)
+	defer batches.Put(buf)
+	for {
+		n, read := park.Read(c.raw, buf[:])
+		if n > 0 {
+			if err := c.send(buf[:n]); err != nil {
+				return nil, err
+			}
+		}
+		if read != nil {
+			return read, nil
+		}
+	}
 }
 
-func (t *tail) octets() []byte { return t.buf[:t.n] }
+// copyRecords is copyDown for a server that cannot be parked.
+func (c *carrier) copyRecords() (read, write error) {
+	buf := records.Get().(*[recordSize]byte)
+	defer records.Put(buf)
+	for {
+		n, read := c.await(down, c.server, buf[:])
+		if n > 0 {
+			if err := c.send(buf[:n]); err != nil {
+				return nil, err
+			}
+		}
+		if read != nil {
+			return read, nil
+		}
+	}
+}
+
+func (c *carrier) send(b []byte) error {
+	c.moves.Add(1)
+	c.last.note(b)
+	_, err := c.client.Write(b)
+	return err
+}
+
+// What is read from one side is written to the other before more is read, so
+// these are also the most that is ever between them.
+const (
+	recordSize = 16 << 10 // of a TLS record
+	batchSize  = 64 << 10 // four records, which mux joins
+)
+
+var (
+	records = sync.Pool{New: func() any { return new([recordSize]byte) }}
+	batches = sync.Pool{New: func() any { return new([batchSize]byte) }}
+)

@@ -1,10 +1,19 @@
 // Package splice joins a client's connection with a server's, and carries
 // bytes both ways until both have ended. It looks at none of them.
+//
+// A link that is quiet takes no goroutine and no buffer: its sockets are left
+// in the client's park.Lot (see Quiet). A connection that cannot be parked has
+// a goroutine that waits for it.
 package splice
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
+	"syscall"
+
+	"posthorn/park"
 )
 
 // Link is a client's connection joined with a server's. Its fields are set
@@ -20,20 +29,85 @@ type Link struct {
 	Goodbye func(cause error, last []byte) []byte
 }
 
-// Run carries bytes until both directions have ended, or ctx has. The end of
-// one direction is passed on: close_notify or FIN there becomes that here. It
-// closes the server's connection, not the client's. The error is nil when the
-// server ended first, io.EOF when the client did, or what broke the client's
-// connection, and the cause of ctx's end.
-func (l *Link) Run(ctx context.Context) error {
-	return newCarrier(ctx, l).run()
+// Quiet is a client's connection that can be parked. *mux.Conn is one.
+type Quiet interface {
+	net.Conn
+	// Parking returns where the connection and its server's wait, or nil when
+	// the connection cannot be parked. From then on TryRead alone reads from
+	// it. closed is called when the connection is closed under its user.
+	Parking(closed func()) *park.Lot
+	// TryRead reads, or returns park.ErrNothing instead of waiting. Bytes may
+	// come with that error.
+	TryRead([]byte) (int, error)
+	// Park is called by the reader after park.ErrNothing; see Lot.Park.
+	Park(park.Waker) (park.Ticket, error)
 }
 
-// Start does what Run does, and returns at once: while nothing happens, the
-// link takes no goroutine and no buffer. done is called once, with Run's
-// result, when nothing uses the client's connection any more.
+// ErrServer says that the server's connection broke, and did not just end.
+var ErrServer = errors.New("server's connection broke")
+
+// PanicError is a panic in one of a link's own goroutines. It ends that link
+// alone.
+type PanicError struct {
+	Value any
+	stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// Stack is the stack of the goroutine that panicked.
+func (e *PanicError) Stack() []byte { return e.stack }
+
+// Run carries bytes until both directions have ended. The end of one is passed
+// on: close_notify or FIN there becomes that here, and the other direction may
+// go on, but not be silent for long. When ctx ends, the link goes on until
+// neither side has anything to read, and ends with Goodbye. It closes the
+// server's connection, not the client's: whoever closes the client's ends the
+// link at once. The error is nil when the server ended first, io.EOF when the
+// client did, what broke the client's connection, or ErrServer. After the end of
+// ctx it is the cause of that.
+func (l *Link) Run(ctx context.Context) error {
+	result := make(chan error, 1)
+	l.Start(ctx, func(err error) { result <- err })
+	return <-result
+}
+
+// Start does what Run does, and returns at once. done is called once, with
+// Run's result, when nothing uses the client's connection any more.
 func (l *Link) Start(ctx context.Context, done func(error)) {
-	go func() { done(l.Run(ctx)) }()
+	c := &carrier{
+		client: l.Client, server: l.Server, head: l.Head, goodbye: l.Goodbye,
+		ctx: ctx, conclude: done,
+	}
+	if q, ok := l.Client.(Quiet); ok {
+		if c.lot = q.Parking(c.kill); c.lot != nil {
+			c.quiet = q
+			c.raw = socket(l.Server)
+		}
+	}
+	c.stop = context.AfterFunc(ctx, c.leave)
+	go c.up()
+	go c.down()
+}
+
+// socket returns a server's connection as one that can be parked, or nil. What
+// wraps a socket, like TLS, may have read more than it has yielded.
+func socket(nc net.Conn) syscall.RawConn {
+	switch nc := nc.(type) {
+	case *net.TCPConn:
+		return rawConn(nc)
+	case *net.UnixConn:
+		return rawConn(nc)
+	}
+	return nil
+}
+
+func rawConn(c syscall.Conn) syscall.RawConn {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return rc
 }
 
 // Run carries bytes between client and server until both directions have
