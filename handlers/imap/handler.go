@@ -3,10 +3,11 @@
 package imap
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"net"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -68,49 +69,67 @@ func (h *Handler) currentLimits() Limits {
 // Busy is the whole answer to a connection that is over a limit.
 func (h *Handler) Busy() []byte { return []byte("* BYE [UNAVAILABLE] Too many connections\r\n") }
 
-// ServeConn serves one connection.
+// ServeConn serves one connection. One whose session needs no goroutine goes on
+// after it has returned.
 func (h *Handler) ServeConn(ctx context.Context, c *mux.Conn) {
-	a := h.admitAside(ctx, c)
-	if a.session == nil {
+	session := h.admitAside(ctx, c)
+	if session == nil {
 		return
 	}
 	// Nothing of the time before login is alive here: connections idle in Serve.
-	if err := a.session.Serve(ctx, a.client); err != nil && ctx.Err() == nil {
+	if s, ok := session.(backend.IMAPStarter); ok {
+		done := c.Detach()
+		s.Start(ctx, c, func(err error) {
+			defer done()
+			conclude(ctx, c, err)
+		})
+		return
+	}
+	conclude(ctx, c, session.Serve(ctx, c))
+}
+
+// conclude notes how a session ended.
+func conclude(ctx context.Context, c *mux.Conn, err error) {
+	if p, ok := errors.AsType[panicError](err); ok {
+		c.Panicked(p.Error(), p.Stack())
+		return
+	}
+	if err != nil && ctx.Err() == nil {
 		c.SetReason(reason(err))
 	}
 }
 
-// admitted is a session and the client's end for it; or a panic.
-type admitted struct {
-	session  backend.IMAPSession
-	client   net.Conn
-	panicked any
+// panicError is a panic in a session's own goroutines.
+type panicError interface {
+	error
+	Stack() []byte
 }
 
 // admitAside runs admit on a goroutine of its own, whose stack, which look-ups
 // and writes have made large, goes with it. A panic goes on in the caller's.
-func (h *Handler) admitAside(ctx context.Context, c *mux.Conn) (a admitted) {
+func (h *Handler) admitAside(ctx context.Context, c *mux.Conn) (session backend.IMAPSession) {
 	done := make(chan struct{})
+	var panicked any
 	go func() {
 		defer close(done)
 		defer func() {
 			if r := recover(); r != nil {
-				a.panicked = fmt.Sprintf("%v\n%s", r, debug.Stack())
+				panicked = fmt.Sprintf("%v\n%s", r, debug.Stack())
 			}
 		}()
-		a.session, a.client = h.admit(ctx, c)
+		session = h.admit(ctx, c)
 	}()
 	<-done
-	if a.panicked != nil {
-		panic(a.panicked)
+	if panicked != nil {
+		panic(panicked)
 	}
-	return a
+	return session
 }
 
 // admit leads a connection to its session. It returns nil when the connection
-// is over. The client's end for the session first yields what the client has
-// sent behind its login.
-func (h *Handler) admit(ctx context.Context, c *mux.Conn) (backend.IMAPSession, net.Conn) {
+// is over. What the client has sent behind its login is what the connection
+// yields next.
+func (h *Handler) admit(ctx context.Context, c *mux.Conn) backend.IMAPSession {
 	d := &dialog{Handler: h, conn: c, limits: h.currentLimits()}
 	d.in.conn = c
 	defer d.in.wipe()
@@ -119,13 +138,14 @@ func (h *Handler) admit(ctx context.Context, c *mux.Conn) (backend.IMAPSession, 
 	session, err := d.run(ctx)
 	switch {
 	case err == nil:
-		return session, withPending(c, d.in.pending())
+		c.Unread(bytes.Clone(d.in.pending()))
+		return session
 	case ctx.Err() != nil:
 		d.bye(context.Cause(ctx).Error())
 	default:
 		d.part(err)
 	}
-	return nil, nil
+	return nil
 }
 
 // watch wakes reads when ctx ends, until unwatch, which is called once.
@@ -140,29 +160,4 @@ func (d *dialog) watch(ctx context.Context) {
 			<-woken
 		}
 	}
-}
-
-// pendingConn is a client that has sent more than was read so far.
-type pendingConn struct {
-	*mux.Conn
-	pending []byte
-}
-
-// withPending returns c with pending, if there is any, before what it reads.
-func withPending(c *mux.Conn, pending []byte) net.Conn {
-	if len(pending) == 0 {
-		return c
-	}
-	return &pendingConn{c, append([]byte(nil), pending...)}
-}
-
-func (c *pendingConn) Read(p []byte) (int, error) {
-	if len(c.pending) == 0 {
-		return c.Conn.Read(p)
-	}
-	n := copy(p, c.pending)
-	if c.pending = c.pending[n:]; len(c.pending) == 0 {
-		c.pending = nil
-	}
-	return n, nil
 }
