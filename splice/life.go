@@ -73,9 +73,6 @@ func (c *carrier) quits(w way) bool {
 // farewell is what the client is told after what it has got, if that fits. The
 // caller holds mu, and down does not run.
 func (c *carrier) farewell() []byte {
-	if c.goodbye == nil {
-		return nil
-	}
 	return c.goodbye(context.Cause(c.ctx), c.last.octets())
 }
 
@@ -115,9 +112,13 @@ func (c *carrier) quit() {
 	}
 }
 
-// leave ends the link, as ctx has ended: at once if a goodbye fits, or as soon
-// as one does, or when nothing has moved for a while.
+// leave ends the link, as ctx has ended: at once if a goodbye fits or there is
+// none, else as soon as one fits, or when nothing has moved for a while.
 func (c *carrier) leave() {
+	if c.goodbye == nil {
+		c.kill()
+		return
+	}
 	c.mu.Lock()
 	c.leaving = true
 	still := c.ways[up] != running && c.ways[down] != running
@@ -224,8 +225,10 @@ func (c *carrier) finish() {
 	err := c.err
 	if c.ctx.Err() != nil {
 		err = context.Cause(c.ctx)
-		if text := c.farewell(); len(text) > 0 && !c.killed {
-			_, _ = c.client.Write(text)
+		if !c.killed {
+			if text := c.farewell(); len(text) > 0 {
+				_, _ = c.client.Write(text)
+			}
 		}
 	}
 	c.conclude(err)

@@ -19,13 +19,18 @@ import (
 // Link is a client's connection joined with a server's. Its fields are set
 // before use; exactly one of Run and Start is called, once.
 type Link struct {
-	Client, Server net.Conn
+	// Client is what a Quiet's own methods read, not something around it that
+	// reads ahead.
+	Client net.Conn
+	// Server may have a method Bare, which returns the socket that it reads
+	// from and adds nothing to.
+	Server net.Conn
 	// Head is what the server has sent already; the client gets it first.
 	Head []byte
 	// Goodbye returns what the client is told when the context ends: cause is
 	// the reason, and last the last octets that the server has sent, eight of
-	// them or all there were. The result is empty when nothing fits there; nil
-	// is a Goodbye that never says anything.
+	// them or all there were. The result is empty when nothing fits there. With
+	// nil, the end of the context ends the link wherever it is.
 	Goodbye func(cause error, last []byte) []byte
 }
 
@@ -61,7 +66,8 @@ func (e *PanicError) Stack() []byte { return e.stack }
 // Run carries bytes until both directions have ended. The end of one is passed
 // on: close_notify or FIN there becomes that here, and the other direction may
 // go on, but not be silent for long. When ctx ends, the link goes on until
-// neither side has anything to read, and ends with Goodbye. It closes the
+// neither side has anything to say and Goodbye fits, and ends with that; after a
+// moment of silence it does without. It closes the
 // server's connection, not the client's: whoever closes the client's ends the
 // link at once. The error is nil when the server ended first, io.EOF when the
 // client did, what broke the client's connection, or ErrServer. After the end of
@@ -93,6 +99,9 @@ func (l *Link) Start(ctx context.Context, done func(error)) {
 // socket returns a server's connection as one that can be parked, or nil. What
 // wraps a socket, like TLS, may have read more than it has yielded.
 func socket(nc net.Conn) syscall.RawConn {
+	if wrapped, ok := nc.(interface{ Bare() net.Conn }); ok {
+		nc = wrapped.Bare()
+	}
 	switch nc := nc.(type) {
 	case *net.TCPConn:
 		return rawConn(nc)
