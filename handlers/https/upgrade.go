@@ -2,6 +2,7 @@ package https
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -12,7 +13,6 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
-	"posthorn/mux"
 	"posthorn/splice"
 )
 
@@ -123,13 +123,10 @@ func (s *Site) join(a *answer, conn net.Conn, br *bufio.Reader, res *http.Respon
 	if res.Write(rw) != nil || rw.Flush() != nil {
 		return
 	}
-	var client net.Conn = a.front.conn
-	if n := rw.Reader.Buffered(); n > 0 {
-		early, _ := rw.Reader.Peek(n)
-		client = &ahead{Conn: a.front.conn, early: early}
-	}
+	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	a.front.conn.Unread(bytes.Clone(early))
 	head, _ := br.Peek(br.Buffered())
-	_ = splice.Run(a.front.ctx, client, conn, head)
+	_ = splice.Run(a.front.ctx, a.front.conn, conn, bytes.Clone(head))
 }
 
 // decline passes on a response that is not the switch that was asked for.
@@ -156,19 +153,4 @@ func clearHop(h http.Header) {
 		"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade"} {
 		h.Del(name)
 	}
-}
-
-// ahead is a client's connection of which something has been read already.
-type ahead struct {
-	*mux.Conn
-	early []byte
-}
-
-func (c *ahead) Read(p []byte) (int, error) {
-	if len(c.early) == 0 {
-		return c.Conn.Read(p)
-	}
-	n := copy(p, c.early)
-	c.early = c.early[n:]
-	return n, nil
 }
