@@ -139,8 +139,16 @@ func (s *imapSession) Close() error { return s.conn.Close() }
 
 // Serve implements IMAPSession.
 func (s *imapSession) Serve(ctx context.Context, client net.Conn) error {
-	l := splice.Link{Client: client, Server: s.conn, Head: s.head, Goodbye: goodbyeIMAP}
-	return l.Run(ctx)
+	return s.link(client).Run(ctx)
+}
+
+// Start implements IMAPStarter.
+func (s *imapSession) Start(ctx context.Context, client net.Conn, done func(error)) {
+	s.link(client).Start(ctx, done)
+}
+
+func (s *imapSession) link(client net.Conn) *splice.Link {
+	return &splice.Link{Client: client, Server: s.conn, Head: s.head, Goodbye: goodbyeIMAP}
 }
 
 // goodbyeIMAP says goodbye where a response can begin, as far as can be seen.
