@@ -95,9 +95,9 @@ func TestEdgeFailover(t *testing.T) {
 	g.account(alice)
 	pemFile := g.key(alice, "laptop")
 	// both logs in until both servers have had sessions from a new source.
-	both := func() (peers []*peer) {
+	both := func() (peers []*peer, from string) {
 		t.Helper()
-		from := source()
+		from = source()
 		for began := time.Now(); servers[0].Sessions(from) == 0 || servers[1].Sessions(from) == 0; {
 			if time.Since(began) > patience {
 				t.Fatalf("one server has all %d sessions", len(peers))
@@ -105,9 +105,10 @@ func TestEdgeFailover(t *testing.T) {
 			peers = append(peers, g.idling(pemFile, alice, from))
 			time.Sleep(100 * time.Millisecond)
 		}
-		return peers
+		return peers, from
 	}
-	before := both()
+	before, from := both()
+	lost := servers[0].Sessions(from)
 	servers[0].Kill()
 	for range 20 {
 		g.imapOf(pemFile).do("LOGOUT", "OK")
@@ -120,8 +121,8 @@ func TestEdgeFailover(t *testing.T) {
 			ended++
 		}
 	}
-	if ended == 0 || ended == len(before) {
-		t.Errorf("%d of %d sessions have ended", ended, len(before))
+	if ended != lost {
+		t.Errorf("%d of %d sessions have ended, where the server had %d", ended, len(before), lost)
 	}
 	if list := g.posthorn("backend", "list"); !strings.Contains(list, "down") {
 		t.Errorf("backend list says\n%s", list)

@@ -150,6 +150,23 @@ func TestEdgeIMAPFaults(t *testing.T) {
 	})
 }
 
+// TestEdgeSlow: a server that takes its time is not one that is down.
+func TestEdgeSlow(t *testing.T) {
+	t.Parallel()
+	const pause = 20 * time.Millisecond
+	drip := func(text string) []backendtest.Act { return []backendtest.Act{backendtest.Drip(text, pause)} }
+	server := backendtest.StartScript(t, backendtest.Script{
+		Greet: drip("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] yes?\r\n"),
+		Rules: []backendtest.Rule{
+			{Line: `(\S+) (LOGIN|AUTHENTICATE) .*`, Do: append([]backendtest.Act{backendtest.Hang(11 * time.Second)},
+				drip("$1 OK [CAPABILITY IMAP4rev1] well\r\n")...)},
+			{Line: `(\S+) .*`, Do: drip("$1 OK done\r\n")},
+		},
+	})
+	g := newGateway(t, behind(t, mailSystem{imap: part{"addresses": []string{server.Address}}}))
+	g.loggedIn(alice, alicePassword).do("NOOP", "OK")
+}
+
 // logsFault wants a line in the log that names a backend and what is wrong
 // with it.
 func (g *gateway) logsFault(backend string) {

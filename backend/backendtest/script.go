@@ -3,7 +3,6 @@ package backendtest
 import (
 	"bufio"
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"regexp"
@@ -48,11 +47,7 @@ type ScriptConn struct {
 // first group of the rule's Line has matched: of IMAP commands often the tag.
 func Say(text string) Act {
 	return func(c *ScriptConn) error {
-		out := []byte(text)
-		if c.rule != nil {
-			out = c.rule.ExpandString(nil, text, c.line, c.match)
-		}
-		_, err := c.Write(out)
+		_, err := c.Write(c.expand(text))
 		return err
 	}
 }
@@ -90,11 +85,22 @@ func Hang(d time.Duration) Act {
 	}
 }
 
-// Drip sends text a byte at a time, with pauses.
+// expand puts in for $1 and so on what the rule's groups have matched.
+func (c *ScriptConn) expand(text string) []byte {
+	if c.rule == nil {
+		return []byte(text)
+	}
+	return c.rule.ExpandString(nil, text, c.line, c.match)
+}
+
+// Drip sends text, as Say does, a byte at a time, with pauses.
 func Drip(text string, pause time.Duration) Act {
 	return func(c *ScriptConn) error {
-		for i := range len(text) {
-			if err := errors.Join(Say(text[i:i+1])(c), Hang(pause)(c)); err != nil {
+		for _, b := range c.expand(text) {
+			if _, err := c.Write([]byte{b}); err != nil {
+				return err
+			}
+			if err := Hang(pause)(c); err != nil {
 				return err
 			}
 		}
