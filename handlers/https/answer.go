@@ -11,10 +11,11 @@ type answer struct {
 	http.ResponseWriter
 	front *front
 	r     *http.Request
-	body  *body // nil: the request has none
-	pace  *pace // of the response; nil: mux sees to it
-	left  int64 // octets of the response that are to come; negative: nobody knows
-	last  bool  // the connection ends with this response
+	body  *body  // nil: the request has none
+	pace  *pace  // of the response; nil: mux sees to it
+	left  int64  // octets of the response that are to come; negative: nobody knows
+	last  bool   // the connection ends with this response
+	leave func() // called when all is over; nil: somebody else does
 }
 
 // pieceSize is what is written to a client of HTTP/2 at a time, which has to
@@ -25,8 +26,8 @@ const pieceSize = 16 << 10
 // its connection is closed.
 const drainTime = 5 * time.Second
 
-func newAnswer(w http.ResponseWriter, r *http.Request, f *front) *answer {
-	a := &answer{ResponseWriter: w, front: f, r: r, left: -1}
+func newAnswer(w http.ResponseWriter, r *http.Request, f *front, leave func()) *answer {
+	a := &answer{ResponseWriter: w, front: f, r: r, left: -1, leave: leave}
 	rc := http.NewResponseController(w)
 	_ = rc.SetWriteDeadline(time.Time{})
 	if r.ProtoMajor == 1 {
@@ -59,6 +60,9 @@ func (a *answer) request() *http.Request {
 
 // done is called when the response is complete, or will not be.
 func (a *answer) done() {
+	if a.leave != nil {
+		defer a.leave()
+	}
 	if a.pace != nil {
 		a.pace.end()
 	}

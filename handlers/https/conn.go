@@ -1,6 +1,7 @@
 package https
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"sync"
@@ -16,6 +17,9 @@ type lifetime struct {
 	hijacked atomic.Bool
 	once     sync.Once
 	done     chan struct{} // closed when net/http is through with it
+	// next goes on with a hijacked connection, on no goroutine of net/http's; its
+	// done is mux.Conn.Detach's. The handler sets it before it returns.
+	next func(ctx context.Context, done func())
 }
 
 // changed is http.Server.ConnState.

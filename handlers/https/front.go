@@ -1,13 +1,14 @@
 package https
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"net/netip"
 	"path"
 	"runtime/debug"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 
 	"posthorn/mux"
 )
@@ -17,7 +18,6 @@ import (
 type front struct {
 	server *Server
 	conn   *mux.Conn
-	ctx    context.Context // the connection's, see mux.Handler
 	life   *lifetime
 	routes *http.ServeMux
 }
@@ -87,6 +87,9 @@ func (f *front) refusal(r *http.Request, host string) int {
 		return http.StatusMisdirectedRequest // RFC 9110 section 15.5.20
 	case r.Method == http.MethodConnect, r.Method == http.MethodTrace:
 		return http.StatusMethodNotAllowed
+	case !httpguts.ValidHeaderFieldName(r.Method), strings.ContainsAny(r.URL.RawQuery, " \x7f"):
+		// On HTTP/2 they may hold a space, which would end them on HTTP/1.1.
+		return http.StatusBadRequest
 	case r.URL.IsAbs() && r.URL.Scheme != "https" && r.URL.Scheme != "http", r.URL.User != nil, !upright(r.URL.Path):
 		return http.StatusBadRequest
 	}

@@ -88,10 +88,10 @@ func (s *Server) Busy() []byte {
 // ServeConn implements mux.Handler. Each connection has an http.Server of its
 // own, as its Shutdown is the way to let the requests of one connection finish
 // and to send GOAWAY on it. A handler that hijacks its connection is done with
-// it when it returns.
+// it when it returns, or has left a lifetime.next.
 func (s *Server) ServeConn(ctx context.Context, c *mux.Conn) {
 	life := &lifetime{done: make(chan struct{})}
-	server := s.newServer(ctx, c, life)
+	server := s.newServer(c, life)
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
@@ -110,14 +110,17 @@ func (s *Server) ServeConn(ctx context.Context, c *mux.Conn) {
 	if !stop() {
 		<-ended
 	}
+	if life.next != nil {
+		life.next(ctx, c.Detach())
+	}
 }
 
-func (s *Server) newServer(ctx context.Context, c *mux.Conn, life *lifetime) *http.Server {
+func (s *Server) newServer(c *mux.Conn, life *lifetime) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	return &http.Server{
-		Handler:                      &front{server: s, conn: c, ctx: ctx, life: life, routes: s.router()},
+		Handler:                      &front{server: s, conn: c, life: life, routes: s.router()},
 		BaseContext:                  func(net.Listener) context.Context { return context.WithValue(context.Background(), connKey{}, c) },
 		ConnState:                    life.changed,
 		Protocols:                    protocols,

@@ -73,7 +73,7 @@ func reason(err error) string {
 	case isTimeout(err):
 		return "timeout"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "closed without a response"
+		return "closed before the end of a response"
 	case ok:
 		return op.Op + ": " + op.Err.Error()
 	}

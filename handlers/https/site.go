@@ -29,7 +29,9 @@ type Site struct {
 
 	upstream  upstream
 	proxy     httputil.ReverseProxy
-	transport *http.Transport
+	transport *http.Transport // of requests with a body
+	lines     lines           // of the others
+	buffers   buffers
 	crowd     crowd
 	outage    outage
 	once      sync.Once
@@ -99,7 +101,7 @@ func (s *Site) open() {
 	s.proxy = httputil.ReverseProxy{
 		Transport:    s.transport,
 		Rewrite:      s.rewrite,
-		BufferPool:   &buffers{},
+		BufferPool:   &s.buffers,
 		ErrorHandler: s.fail,
 		ErrorLog:     s.outage.silent(),
 	}
@@ -114,11 +116,10 @@ func (s *Site) serve(w http.ResponseWriter, r *http.Request, f *front) {
 		f.refuse(w, r, http.StatusServiceUnavailable)
 		return
 	}
-	defer leave()
-	a := newAnswer(w, r, f)
+	a := newAnswer(w, r, f, leave)
 	defer a.done()
-	if protocol := upgrade(r); protocol != "" {
-		s.serveUpgrade(a, protocol)
+	if a.body == nil {
+		s.exchange(a, upgrade(r))
 		return
 	}
 	delete(r.Header, "Upgrade")
@@ -148,6 +149,7 @@ func (s *Site) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 func (s *Site) Close() {
 	s.once.Do(s.open)
 	s.transport.CloseIdleConnections()
+	s.lines.close()
 }
 
 // buffers is an httputil.BufferPool.

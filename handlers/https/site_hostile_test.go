@@ -1,6 +1,8 @@
 package https_test
 
 import (
+	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +11,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"posthorn/mux/muxtest"
 )
@@ -225,5 +230,167 @@ func TestNothingIsSmuggled(t *testing.T) {
 		if strings.Contains(strings.ReplaceAll(heard, "\r\n", ""), "\r") {
 			t.Errorf("%s: a bare CR in %q", name, heard)
 		}
+	}
+}
+
+// TestNothingIsSmuggledOnHTTP2: what HTTP/2 can say in a field, and HTTP/1.1
+// would read as more than one, does not reach the site.
+func TestNothingIsSmuggledOnHTTP2(t *testing.T) {
+	for name, edit := range map[string]func(fields map[string]string){
+		"space in the method":    func(f map[string]string) { f[":method"] = "GET /smuggled HTTP/1.1" },
+		"CRLF in the method":     func(f map[string]string) { f[":method"] = "GET / HTTP/1.1\r\nX: y" },
+		"empty method":           func(f map[string]string) { f[":method"] = "" },
+		"space in the path":      func(f map[string]string) { f[":path"] = "/ HTTP/1.1" },
+		"space in the query":     func(f map[string]string) { f[":path"] = "/?a HTTP/1.1" },
+		"CRLF in the path":       func(f map[string]string) { f[":path"] = "/ HTTP/1.1\r\nX: y" },
+		"LF in the query":        func(f map[string]string) { f[":path"] = "/?\nX: y" },
+		"DEL in the query":       func(f map[string]string) { f[":path"] = "/?\x7f" },
+		"path that is none":      func(f map[string]string) { f[":path"] = "x" },
+		"another host":           func(f map[string]string) { f[":authority"] = "elsewhere.example" },
+		"space in the host":      func(f map[string]string) { f[":authority"] = serverName + " x" },
+		"CRLF in a value":        func(f map[string]string) { f["x"] = "a\r\nContent-Length: 5" },
+		"LF in a value":          func(f map[string]string) { f["x"] = "a\ny" },
+		"NUL in a value":         func(f map[string]string) { f["x"] = "a\x00" },
+		"colon in a name":        func(f map[string]string) { f["x: y\r\nz"] = "a" },
+		"space in a name":        func(f map[string]string) { f["content-length "] = "5" },
+		"transfer-encoding":      func(f map[string]string) { f["transfer-encoding"] = "chunked" },
+		"connection":             func(f map[string]string) { f["connection"] = "x" },
+		"upgrade":                func(f map[string]string) { f["upgrade"] = "websocket" },
+		"a length, but no body":  func(f map[string]string) { f["content-length"] = "5" },
+		"a length that is none":  func(f map[string]string) { f["content-length"] = "+0" },
+		"a scheme with a target": func(f map[string]string) { f[":scheme"] = "https://elsewhere.example/?" },
+		"TE":                     func(f map[string]string) { f["te"] = "chunked" },
+	} {
+		p, upstream := newTap(t)
+		g := putBehind(t, upstream, nil)
+		fields := map[string]string{":method": "GET", ":scheme": "https", ":authority": serverName, ":path": "/"}
+		edit(fields)
+		status := g.rawHTTP2(fields)
+		g.stop()
+		heard := p.heard.String()
+		want := map[string]string{ // harmless, as the gateway says it
+			"space in the path":     "GET /%20HTTP/1.1 HTTP/1.1\r\n",
+			"a length, but no body": "GET / HTTP/1.1\r\n",
+			"a length that is none": "GET / HTTP/1.1\r\n",
+		}[name]
+		if (status == "200") != (want != "") || !strings.HasPrefix(heard, want) || want == "" && heard != "" || strings.Contains(heard, "Content-Length") {
+			t.Errorf("%s: %q, and the site read %q", name, status, heard)
+		}
+	}
+}
+
+// rawHTTP2 sends one request and returns the status of the response; empty when
+// there is none.
+func (g *gateway) rawHTTP2(fields map[string]string) string {
+	g.t.Helper()
+	c := g.dial(serverName, "h2")
+	defer c.Close()
+	var head bytes.Buffer
+	enc := hpack.NewEncoder(&head)
+	for _, pseudo := range []bool{true, false} { // these come first
+		for name, value := range fields {
+			if strings.HasPrefix(name, ":") == pseudo {
+				enc.WriteField(hpack.HeaderField{Name: name, Value: value})
+			}
+		}
+	}
+	io.WriteString(c, http2.ClientPreface)
+	framer := http2.NewFramer(c, c)
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	framer.WriteSettings()
+	framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head.Bytes(), EndStream: true, EndHeaders: true})
+	for {
+		switch frame, err := framer.ReadFrame(); frame := frame.(type) {
+		case *http2.MetaHeadersFrame:
+			return frame.PseudoValue("status")
+		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
+			return ""
+		default:
+			if err != nil {
+				return ""
+			}
+		}
+	}
+}
+
+// TestBadSites: a site that says more, less or something else than a response
+// harms the request that it is for, and no other.
+func TestBadSites(t *testing.T) {
+	const (
+		good   = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
+		hangUp = "hang up"
+	)
+	for name, c := range map[string]struct {
+		answers   []string // to one request after the other, whatever the connection
+		want      []string // statuses and bodies
+		keepsOpen bool
+	}{
+		"closes after each":         {[]string{good, good}, []string{"200 good", "200 good"}, false},
+		"keeps open":                {[]string{good, good}, []string{"200 good", "200 good"}, true},
+		"hangs up on the second":    {[]string{good, hangUp, good}, []string{"200 good", "200 good"}, true},
+		"answers twice":             {[]string{good + "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong", good}, []string{"200 good", "200 good"}, true},
+		"garbage":                   {[]string{"secret\r\n\r\n", good}, []string{"502 Bad Gateway\n", "200 good"}, true},
+		"nothing":                   {[]string{"", good}, []string{"502 Bad Gateway\n", "200 good"}, false},
+		"a large head":              {[]string{"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n", good}, []string{"502 Bad Gateway\n", "200 good"}, true},
+		"two lengths":               {[]string{"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\ngood", good}, []string{"502 Bad Gateway\n", "200 good"}, true},
+		"hop by hop":                {[]string{"HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 1\r\nUpgrade: h2c\r\nContent-Length: 4\r\n\r\ngood", good}, []string{"200 good", "200 good"}, true},
+		"a switch nobody asked for": {[]string{"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", good}, []string{"502 Bad Gateway\n", "200 good"}, true},
+		"a switch to nothing":       {[]string{"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n", good}, []string{"502 Bad Gateway\n", "200 good"}, true},
+		"informational":             {[]string{"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + good, good}, []string{"200 good", "200 good"}, true},
+		"to the end":                {[]string{"HTTP/1.0 200 OK\r\n\r\ngood", good}, []string{"200 good", "200 good"}, false},
+		"empty":                     {[]string{"HTTP/1.1 204 No Content\r\n\r\n", good}, []string{"204 ", "200 good"}, true},
+	} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sites sync.WaitGroup
+		answers := make(chan string, len(c.answers))
+		for _, a := range c.answers {
+			answers <- a
+		}
+		sites.Go(func() {
+			for {
+				conn, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				sites.Go(func() {
+					defer conn.Close()
+					for br := bufio.NewReader(conn); ; {
+						if _, err := http.ReadRequest(br); err != nil {
+							return
+						}
+						answer := <-answers
+						if answer == hangUp {
+							return
+						}
+						io.WriteString(conn, answer)
+						if !c.keepsOpen {
+							return
+						}
+					}
+				})
+			}
+		})
+		g := putBehind(t, "http://"+ln.Addr().String(), nil)
+		for _, want := range c.want {
+			r, body := get(t, g.client(false), "/")
+			if got := fmt.Sprintf("%d %s", r.StatusCode, body); got != want {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+			for _, field := range []string{"X-Hop", "Keep-Alive", "Upgrade", "Link"} {
+				if r.Header.Get(field) != "" {
+					t.Errorf("%s: %v", name, r.Header)
+				}
+			}
+		}
+		if log := g.siteLog.String(); strings.Contains(log, "secret") || strings.Contains(log, "\n") != strings.HasPrefix(c.want[0], "502") {
+			t.Errorf("%s: the log has %q", name, log)
+		}
+		g.site.Close()
+		ln.Close()
+		g.stop()
+		sites.Wait()
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -286,5 +287,56 @@ func TestUpgradesEndOnDrain(t *testing.T) {
 	}
 	if err := <-ended; err != io.EOF {
 		t.Errorf("the site reads %v", err)
+	}
+}
+
+// TestQuietUpgrades: connections that have switched and are quiet take no
+// goroutine, and give their places back in the end.
+func TestQuietUpgrades(t *testing.T) {
+	const n = 200
+	var mu sync.Mutex
+	var ends []net.Conn // the site's, guarded by mu
+	g := newSite(t, func(w http.ResponseWriter, _ *http.Request) {
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		ends = append(ends, c)
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+	})
+	before := runtime.NumGoroutine()
+	for round := range 3 { // 512 fit in at a time
+		var clients []net.Conn
+		for range n {
+			c := g.dial(serverName, "http/1.1")
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: "+serverName+"\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			if r, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || r.StatusCode != 101 {
+				t.Fatalf("round %d: %v, %v", round, r, err)
+			}
+			clients = append(clients, c)
+		}
+		for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before+n/10; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d goroutines, and %d before", runtime.NumGoroutine(), before)
+			}
+		}
+		for i, c := range clients {
+			mu.Lock()
+			io.WriteString(ends[i], "wake up")
+			mu.Unlock()
+			b := make([]byte, 7)
+			if _, err := io.ReadFull(c, b); err != nil || string(b) != "wake up" {
+				t.Errorf("got %q, %v", b, err)
+			}
+			c.Close()
+			ends[i].Close()
+		}
+		for len(g.Conns()) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		ends = nil
 	}
 }

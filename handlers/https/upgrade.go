@@ -1,14 +1,10 @@
 package https
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
-	"io"
-	"net"
 	"net/http"
-	"net/http/httputil"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -46,111 +42,42 @@ const protocolChars = "!#$%&'*+-.^_`|~/ 0123456789abcdefghijklmnopqrstuvwxyzABCD
 
 var errSwitched = errors.New("https: the site switched to another protocol")
 
-// serveUpgrade passes on a request that wants to switch protocols, over a
-// connection of its own. If the site agrees, the two connections are joined.
-func (s *Site) serveUpgrade(a *answer, protocol string) {
-	ctx, cancel := context.WithTimeout(a.r.Context(), s.answerTimeout())
-	defer cancel()
-	conn, err := s.dial(ctx, "tcp", "")
-	if err != nil {
-		s.fail(a, a.r, err)
-		return
-	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(longAgo) })
-	head := &io.LimitedReader{R: conn, N: maxAnswerHeader}
-	br := bufio.NewReader(head)
-	res, err := ask(conn, br, s.upgrading(a.r, protocol))
-	switch stopped := stop(); {
-	case err == nil && !stopped:
-		err = ctx.Err()
-	case err == nil && res.StatusCode == http.StatusSwitchingProtocols && !agreed(res, protocol):
-		err = errSwitched
-	}
-	if err != nil {
-		s.fail(a, a.r, err)
-		return
-	}
-	head.N = 1<<63 - 1
-	if res.StatusCode == http.StatusSwitchingProtocols {
-		s.join(a, conn, br, res)
-		return
-	}
-	s.decline(a, conn, res)
-}
-
-// upgrading is the request that the site gets.
-func (s *Site) upgrading(r *http.Request, protocol string) *http.Request {
-	out := r.Clone(r.Context())
-	out.Body, out.Close = nil, false
-	clearHop(out.Header)
-	out.Header.Set("Connection", "Upgrade")
-	out.Header.Set("Upgrade", protocol)
-	if _, ok := out.Header["User-Agent"]; !ok {
-		out.Header.Set("User-Agent", "") // or net/http would name itself
-	}
-	s.rewrite(&httputil.ProxyRequest{In: r, Out: out})
-	return out
-}
-
-// ask sends a request without a body and reads the head of the response.
-func ask(conn net.Conn, br *bufio.Reader, r *http.Request) (*http.Response, error) {
-	if err := r.Write(conn); err != nil {
-		return nil, err
-	}
-	for {
-		res, err := http.ReadResponse(br, r)
-		if err != nil || res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
-			return res, err
-		}
-	}
-}
-
 // agreed reports whether the site switches to what the client wants.
 func agreed(res *http.Response, protocol string) bool {
-	return strings.EqualFold(res.Header.Get("Upgrade"), protocol) &&
+	return protocol != "" && strings.EqualFold(res.Header.Get("Upgrade"), protocol) &&
 		httpguts.HeaderValuesContainsToken(res.Header["Connection"], "Upgrade")
 }
 
 // join takes the client's connection from net/http and joins it with the
-// site's, until both have ended or the gateway drains.
-func (s *Site) join(a *answer, conn net.Conn, br *bufio.Reader, res *http.Response) {
+// site's, until both have ended or the gateway drains. That goes on when
+// everything here has returned: one of these may be quiet for days.
+func (s *Site) join(a *answer, l *line, res *http.Response, protocol string) (joined bool) {
+	if !agreed(res, protocol) {
+		s.fail(a, a.r, errSwitched)
+		return false
+	}
 	_, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
 	if err != nil {
 		panic(http.ErrAbortHandler) // the client is gone
 	}
 	res.Body = nil
 	if res.Write(rw) != nil || rw.Flush() != nil {
-		return
+		return false
 	}
+	conn, leave := a.front.conn, a.leave
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	a.front.conn.Unread(bytes.Clone(early))
-	head, _ := br.Peek(br.Buffered())
-	_ = splice.Run(a.front.ctx, a.front.conn, conn, bytes.Clone(head))
-}
-
-// decline passes on a response that is not the switch that was asked for.
-func (s *Site) decline(a *answer, conn net.Conn, res *http.Response) {
-	defer context.AfterFunc(a.r.Context(), func() { conn.Close() })()
-	clearHop(res.Header)
-	for name, values := range res.Header {
-		a.Header()[name] = values
+	conn.Unread(bytes.Clone(early))
+	head, _ := l.br.Peek(l.br.Buffered())
+	link := splice.Link{Client: conn, Server: l.Conn, Head: bytes.Clone(head)}
+	a.front.life.next = func(ctx context.Context, done func()) {
+		link.Start(ctx, func(err error) {
+			defer done()
+			defer leave()
+			if p, ok := errors.AsType[*splice.PanicError](err); ok {
+				conn.Panicked(p.Value, p.Stack())
+			}
+		})
 	}
-	a.WriteHeader(res.StatusCode)
-	if _, err := io.Copy(a, res.Body); err != nil {
-		panic(http.ErrAbortHandler)
-	}
-}
-
-// clearHop removes what concerns one connection alone (RFC 9110 section 7.6.1).
-func clearHop(h http.Header) {
-	for _, list := range h["Connection"] {
-		for name := range strings.SplitSeq(list, ",") {
-			h.Del(strings.TrimSpace(name))
-		}
-	}
-	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate",
-		"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade"} {
-		h.Del(name)
-	}
+	a.leave = nil
+	return true
 }
