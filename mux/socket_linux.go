@@ -9,14 +9,14 @@ import (
 )
 
 // When nothing is under way, a client is asked whether it is still there after
-// keepIdle; waking a phone's radio more often than its user's mail does would be
-// a poor trade. It then has keepInterval to answer: the kernel gives up once
-// userTimeout has passed since it was last heard. What is under way has to be
-// acknowledged within userTimeout (RFC 5482). At worst something is sent just
-// before the first probe would be, so those two make up Limits.DeadPeer.
-func (l *Limits) keepIdle() time.Duration     { return l.DeadPeer - l.userTimeout() }
-func (l *Limits) keepInterval() time.Duration { return l.userTimeout() / 2 }
-func (l *Limits) userTimeout() time.Duration  { return l.DeadPeer / 3 }
+// keepIdle, and then every keepInterval; the kernel gives up once userTimeout
+// has passed since it was last heard, which leaves room for two questions to be
+// lost. What is under way has to be acknowledged within userTimeout (RFC 5482).
+// At worst something is sent just before the kernel would give up, so twice
+// userTimeout make up Limits.DeadPeer.
+func (l *Limits) keepIdle() time.Duration     { return l.DeadPeer / 3 }
+func (l *Limits) keepInterval() time.Duration { return l.DeadPeer / 18 }
+func (l *Limits) userTimeout() time.Duration  { return l.DeadPeer / 2 }
 
 // tuneListener sets what connections inherit from their listener. What cannot
 // be set is no reason not to serve.

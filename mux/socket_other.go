@@ -11,7 +11,7 @@ func tuneListener(net.Listener, *Limits) {}
 func tuneSocket(nc net.Conn, l *Limits) {
 	if tc, ok := nc.(*net.TCPConn); ok {
 		_ = tc.SetKeepAliveConfig(net.KeepAliveConfig{
-			Enable: true, Idle: l.DeadPeer * 2 / 3, Interval: l.DeadPeer / 9, Count: 3,
+			Enable: true, Idle: l.DeadPeer / 3, Interval: l.DeadPeer / 18, Count: 3,
 		})
 	}
 }
