@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -165,15 +166,24 @@ func listenLocalhost(key, port string) ([]net.Listener, error) {
 		return nil, err
 	}
 	_, port, _ = net.SplitHostPort(ln4.Addr().String())
-	ln6, err := net.Listen("tcp", net.JoinHostPort("::1", port))
+	ln6, err := listenTCP(net.JoinHostPort("::1", port))
 	if err != nil {
 		return []net.Listener{ln4}, nil
 	}
 	return []net.Listener{ln4, ln6}, nil
 }
 
+// listenTCP listens without Multipath TCP, whose sockets know no
+// TCP_USER_TIMEOUT, and do not hand down that of a listener: clients that have
+// vanished would stay.
+func listenTCP(addr string) (net.Listener, error) {
+	var c net.ListenConfig
+	c.SetMultipathTCP(false)
+	return c.Listen(context.Background(), "tcp", addr)
+}
+
 func listen(key, addr string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", addr)
+	ln, err := listenTCP(addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		err = withHint(fmt.Errorf("%s: %s is in use by another program", key, addr), "stop the other program, or change %s", key)
