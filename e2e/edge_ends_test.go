@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -11,12 +12,14 @@ import (
 	"posthorn/backend/backendtest"
 )
 
-// TestEdgeGhosts: a server that has vanished is let go within limits.dead_peer.
+// TestEdgeGhosts: a client that has vanished is let go on both sides within
+// limits.dead_peer, so that Dovecot has room for it when it comes again; and so
+// is a server that has vanished.
 func TestEdgeGhosts(t *testing.T) {
 	t.Parallel()
 	const deadPeer = 10 * time.Second
 	d := backendtest.StartDovecot(t, backendtest.DovecotOptions{
-		Users: map[string]string{alice: alicePassword, "alice@far.test": alicePassword},
+		Users: map[string]string{alice: alicePassword, bob: alicePassword, "alice@far.test": alicePassword}, MaxConnections: 2,
 	})
 	far := backendtest.StartRelay(t, d.Proxy)
 	imap := func(address string) part {
@@ -25,6 +28,28 @@ func TestEdgeGhosts(t *testing.T) {
 	g := newGateway(t, behind(t, mailSystem{imap: imap(d.Proxy)}, mailSystem{name: "far", domains: []string{"far.test"}, imap: imap(far.Address)})+
 		"domains: [localhost, far.test]\nlimits: {dead_peer: 10s}\n")
 
+	for user, busy := range map[string]bool{alice: false, bob: true} {
+		t.Run(fmt.Sprintf("clients, busy %v", busy), func(t *testing.T) {
+			t.Parallel()
+			g, from := g.in(t), source()
+			for range 2 {
+				p := g.idling("", user, from)
+				backendtest.Vanish(t, p.Conn.(interface{ NetConn() net.Conn }).NetConn().(*net.TCPConn))
+			}
+			if busy {
+				// There is something to say to them, which nobody acknowledges.
+				d.Deliver(t, user, strings.NewReader("Subject: boo\n\nHello.\n"))
+			}
+			for began := time.Now(); d.Sessions(from) > 0; time.Sleep(50 * time.Millisecond) {
+				if time.Since(began) > deadPeer+slack {
+					t.Fatalf("Dovecot still has %d ghosts", d.Sessions(from))
+				}
+			}
+			for range 2 {
+				g.idling("", user, from)
+			}
+		})
+	}
 	t.Run("server", func(t *testing.T) {
 		t.Parallel()
 		g := g.in(t)
@@ -79,6 +104,31 @@ func TestEdgeRevocation(t *testing.T) {
 		}
 	}
 	e.imapOf("").do(fmt.Sprintf("LOGIN %q %q", alice, alicePassword), "NO [AUTHENTICATIONFAILED]")
+}
+
+// TestEdgeCrowd: at the limit of connections for an account, one that has been
+// silent for a minute yields.
+func TestEdgeCrowd(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, edgeOptions{more: "limits: {connections_per_account: 2}\n"})
+	e.account(alice)
+	pemFile := e.key(alice, "laptop")
+	first, second := e.idling(pemFile, alice), e.idling(pemFile, alice)
+	for _, p := range []*peer{first, second} {
+		_ = p.SetDeadline(time.Now().Add(2 * time.Minute))
+	}
+	if got := e.secure(e.shared, e.tlsConfig(pemFile, "imap")).line(); !strings.HasPrefix(got, "* BYE [LIMIT]") {
+		t.Errorf("a third one was greeted with %q", got)
+	}
+	time.Sleep(time.Minute)
+	second.send("DONE\r\n")
+	second.until("i OK")
+	third := e.imapOf(pemFile)
+	third.do("NOOP", "OK")
+	if out := first.over(slack); !strings.Contains(out, "* BYE ") {
+		t.Errorf("the silent one ended with %q", out)
+	}
+	second.do("NOOP", "OK")
 }
 
 // TestEdgeFailover: when one of two Dovecots is killed, its sessions end at

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/fcgi"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -241,69 +242,35 @@ func TestChatmailDeltaChat(t *testing.T) {
 // visitors' addresses.
 func TestChatmailSite(t *testing.T) {
 	t.Parallel()
-	dir := backendtest.Dir(t)
-	serve := func(name string, h http.Handler, serve func(net.Listener, http.Handler) error) string {
-		network, address := "tcp", fmt.Sprintf("127.0.0.1:%d", backendtest.Port(t))
-		if name != "" {
-			network, address = "unix", filepath.Join(dir, name)
-		}
-		l, err := net.Listen(network, address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if name != "" {
-			if err := os.Chmod(address, 0o777); err != nil {
-				t.Fatal(err)
-			}
-		}
-		t.Cleanup(func() { l.Close() })
-		go serve(l, h)
-		return address
-	}
-	newAccounts := serve("fcgiwrap", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, `{"email":"new@example.org","from":%q}`, r.RemoteAddr)
-	}), fcgi.Serve)
-	relay := serve("", http.HandlerFunc(upgrade), http.Serve)
-	delivered := serve("", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n, _ := io.Copy(io.Discard, r.Body)
-		fmt.Fprint(w, n)
-	}), http.Serve)
-	site := fmt.Sprintf("127.0.0.1:%d", backendtest.Port(t))
-	put(t, filepath.Join(dir, "index.html"), "<h1>a relay</h1>")
-	log := filepath.Join(dir, "log")
-	conf := put(t, filepath.Join(dir, "nginx.conf"), replaced(t, "../examples/chatmail/nginx.conf",
-		"/run/nginx.pid", filepath.Join(dir, "pid"), "syslog:server=unix:/dev/log,facility=local3", log,
-		"syslog:server=unix:/dev/log,facility=local7", log, "127.0.0.1:8443", site, "/var/www/html", dir,
-		"/run/fcgiwrap.socket", newAccounts, "127.0.0.1:3340", relay, "127.0.0.1:10082", delivered))
-	backendtest.StartServer(t, log, site, "/usr/sbin/nginx", "-c", conf, "-g", "daemon off;")
-	r := startChatmail(t, site)
-
+	r := startChatmail(t, startRelaySite(t))
 	from := source()
-	get := func(host, request, want string) string {
-		t.Helper()
+	visit := func(host string) *peer {
 		config := r.tlsConfig("", "http/1.1")
 		config.ServerName = host
-		p := r.secure(r.shared, config, from)
-		p.send(request + " HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n" + "\r\n")
+		return r.secure(r.shared, config, from)
+	}
+	ask := func(host, request, want string) string {
+		t.Helper()
+		p := visit(host)
+		p.send(request + " HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n")
 		out, _ := p.rest()
 		if !strings.HasPrefix(out, "HTTP/1.1 "+want) {
 			t.Errorf("%s: %q", request, out)
 		}
 		return out
 	}
-	if out := get("example.org", "GET /index.html", "200"); !strings.Contains(out, "a relay") {
+	if out := ask("example.org", "GET /index.html", "200"); !strings.Contains(out, "a relay") {
 		t.Errorf("the site is %q", out)
 	}
-	if out := get("example.org", "GET /new", "301"); !strings.Contains(out, "\r\nLocation: dcaccount:https://example.org/new\r\n") {
+	if out := ask("example.org", "GET /new", "301"); !strings.Contains(out, "\r\nLocation: dcaccount:https://example.org/new\r\n") {
 		t.Errorf("/new answers %q", out)
 	}
-	if out := get("example.org", "POST /new", "200"); !strings.Contains(out, from) || !strings.Contains(out, "new@example.org") {
+	if out := ask("example.org", "POST /new", "200"); !strings.Contains(out, from) || !strings.Contains(out, "new@example.org") {
 		t.Errorf("/new answers %q to %s", out, from)
 	}
-	get("www.example.org", "GET /somewhere", "301")
+	ask("www.example.org", "GET /somewhere", "301")
 
-	config := r.tlsConfig("", "http/1.1")
-	p := r.secure(r.shared, config, from)
+	p := visit("example.org")
 	p.send("GET /relay HTTP/1.1\r\nHost: example.org\r\nUpgrade: iroh derp http\r\nConnection: Upgrade\r\n\r\n")
 	p.until("HTTP/1.1 101 ")
 	p.until("\r\n")
@@ -311,8 +278,9 @@ func TestChatmailSite(t *testing.T) {
 	if got := p.line(); got != "HELLO" {
 		t.Errorf("the relay said %q", got)
 	}
-	p = r.secure(r.shared, config, from)
+
 	const size = 20 << 20
+	p = visit("example.org")
 	p.send(fmt.Sprintf("POST /mxdeliv HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", size))
 	p.send(strings.Repeat("x", size))
 	if out, _ := p.rest(); !strings.Contains(out, fmt.Sprint(size)) {
@@ -320,9 +288,43 @@ func TestChatmailSite(t *testing.T) {
 	}
 }
 
-// upgrade answers as a server that speaks something else after an Upgrade: it
-// says a line back in capitals.
-func upgrade(w http.ResponseWriter, r *http.Request) {
+// startRelaySite starts nginx with the recipe's configuration, and what stands
+// behind it on a relay: it returns where the site is.
+func startRelaySite(t testing.TB) string {
+	t.Helper()
+	dir := backendtest.Dir(t)
+	l, err := net.Listen("unix", filepath.Join(dir, "fcgiwrap.socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(l.Addr().String(), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go fcgi.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"email":"new@example.org","from":%q}`, r.RemoteAddr)
+	}))
+	relay := httptest.NewServer(http.HandlerFunc(shout))
+	t.Cleanup(relay.Close)
+	filtermail := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n)
+	}))
+	t.Cleanup(filtermail.Close)
+
+	put(t, filepath.Join(dir, "index.html"), "<h1>a relay</h1>")
+	site, log := fmt.Sprintf("127.0.0.1:%d", backendtest.Port(t)), filepath.Join(dir, "log")
+	conf := put(t, filepath.Join(dir, "nginx.conf"), replaced(t, "../examples/chatmail/nginx.conf",
+		"/run/nginx.pid", filepath.Join(dir, "pid"), "syslog:server=unix:/dev/log,facility=local3", log,
+		"syslog:server=unix:/dev/log,facility=local7", log, "127.0.0.1:8443", site, "/var/www/html", dir,
+		"/run/fcgiwrap.socket", l.Addr().String(), "http://127.0.0.1:3340", relay.URL, "http://127.0.0.1:10082", filtermail.URL))
+	backendtest.StartServer(t, log, site, "/usr/sbin/nginx", "-c", conf, "-g", "daemon off;")
+	return site
+}
+
+// shout answers as a server that speaks something else after an Upgrade: it says
+// a line back in capitals.
+func shout(w http.ResponseWriter, r *http.Request) {
 	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
