@@ -164,7 +164,7 @@ func appendRequest(b []byte, r *http.Request, protocol string) []byte {
 	b = appendField(b, "Host", r.Host)
 	connection := r.Header["Connection"]
 	for name, values := range r.Header {
-		if own(name) || forged(name) || len(connection) > 0 && httpguts.HeaderValuesContainsToken(connection, name) {
+		if hop(name) || forged(name) || len(connection) > 0 && httpguts.HeaderValuesContainsToken(connection, name) {
 			continue
 		}
 		for _, v := range values {
@@ -194,9 +194,9 @@ func appendField(b []byte, name, value string) []byte {
 	return append(append(b, value...), "\r\n"...)
 }
 
-// own reports whether a header field belongs to one connection alone (RFC 9110
+// hop reports whether a header field belongs to one connection alone (RFC 9110
 // section 7.6.1), or is what the gateway writes by itself.
-func own(name string) bool {
+func hop(name string) bool {
 	switch name {
 	case "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization",
 		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length", "Host", "Expect":
@@ -213,7 +213,7 @@ func clearHop(h http.Header) {
 		}
 	}
 	for name := range h {
-		if name != "Content-Length" && own(name) {
+		if name != "Content-Length" && hop(name) {
 			delete(h, name)
 		}
 	}

@@ -87,13 +87,22 @@ func (f *front) refusal(r *http.Request, host string) int {
 		return http.StatusMisdirectedRequest // RFC 9110 section 15.5.20
 	case r.Method == http.MethodConnect, r.Method == http.MethodTrace:
 		return http.StatusMethodNotAllowed
-	case !httpguts.ValidHeaderFieldName(r.Method), strings.ContainsAny(r.URL.RawQuery, " \x7f"):
-		// On HTTP/2 they may hold a space, which would end them on HTTP/1.1.
-		return http.StatusBadRequest
-	case r.URL.IsAbs() && r.URL.Scheme != "https" && r.URL.Scheme != "http", r.URL.User != nil, !upright(r.URL.Path):
+	case malformed(r):
 		return http.StatusBadRequest
 	}
 	return 0
+}
+
+// malformed reports whether a request would mean something else when it is
+// written down again, or leads where no path is.
+func malformed(r *http.Request) bool {
+	switch {
+	case !httpguts.ValidHeaderFieldName(r.Method), strings.ContainsAny(r.URL.RawQuery, " \x7f"):
+		return true // on HTTP/2 they may hold a space, which would end them on HTTP/1.1
+	case r.URL.IsAbs() && r.URL.Scheme != "https" && r.URL.Scheme != "http", r.URL.User != nil:
+		return true
+	}
+	return !upright(r.URL.Path)
 }
 
 // directed reports whether a request for host belongs on the connection: the
