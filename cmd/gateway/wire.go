@@ -87,6 +87,7 @@ func muxLimits(c *Config) mux.Limits {
 		Handshake:       time.Duration(l.Handshake),
 		PreLogin:        time.Duration(l.PreLogin),
 		Idle:            time.Duration(l.Idle),
+		DeadPeer:        time.Duration(l.DeadPeer),
 		MinRate:         l.MinRate,
 		Conns:           l.Connections,
 		ConnsPerSource:  l.ConnectionsPerSource,
