@@ -62,7 +62,7 @@ func (s *imapServer) open(ctx context.Context, c *upstream.Conn) error {
 
 // openAs opens a session without the user's password.
 func (s *imapServer) openAs(ctx context.Context, c *Client, user string) (*imapSession, error) {
-	cred := imapCredentials{method: s.config.Method, user: s.config.User, password: s.config.Password}
+	cred := imapCredentials{s.config.Method, credentials{user: s.config.User, password: s.config.Password}}
 	switch s.config.Method {
 	case "":
 		return nil, fmt.Errorf("backend %s: imap: %w", s.name, ErrPasswordNeeded)
@@ -71,7 +71,7 @@ func (s *imapServer) openAs(ctx context.Context, c *Client, user string) (*imapS
 	case MasterSeparator:
 		cred.user = user + s.config.Separator + s.config.User
 	case ProxyCN:
-		cred = imapCredentials{method: ProxyCN, user: user}
+		cred.credentials = credentials{user: user}
 	}
 	if strings.Contains(user, s.config.Separator) {
 		return nil, fmt.Errorf("backend %s: imap: separator in a user name", s.name)
@@ -85,7 +85,7 @@ func (s *imapServer) openWith(ctx context.Context, c *Client, user, password str
 	if strings.Contains(user, s.config.Separator) || strings.ContainsRune(user+password, 0) {
 		return nil, accounts.ErrWrongPassword
 	}
-	return s.dial(ctx, c, imapCredentials{user: user, password: password})
+	return s.dial(ctx, c, imapCredentials{credentials: credentials{user: user, password: password}})
 }
 
 // dial opens a connection and logs in on it.

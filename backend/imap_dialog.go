@@ -78,7 +78,7 @@ func (d *imapDialog) complain(err error, said string) error {
 // secrets that it repeats.
 func (d *imapDialog) fit(said string) string {
 	if d.sent != nil && d.sent.repeatedIn(said) {
-		return "(withheld, as it repeats the password)"
+		return withheld
 	}
 	return cut(said)
 }

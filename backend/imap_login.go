@@ -13,10 +13,8 @@ import (
 
 // imapCredentials are what a login is made with.
 type imapCredentials struct {
-	method   Method // empty: with the user's own password
-	identity string // authorization identity; empty: user
-	user     string
-	password string
+	method Method // empty: with the user's own password
+	credentials
 }
 
 // errIMAPNoWay says that the server and the configured login do not fit.
@@ -98,22 +96,6 @@ func (d *imapDialog) refusal(m Method, r imapReply) error {
 		Code: goimap.ResponseCode(printable(cut(r.code))),
 		Text: printable(d.fit(r.text)),
 	}
-}
-
-// repeatedIn reports whether the password is in a text, in any of the forms in
-// which it was sent.
-func (cred *imapCredentials) repeatedIn(text string) bool {
-	if cred.password == "" {
-		return false
-	}
-	quoted := string(appendQuoted(nil, cred.password))
-	return strings.Contains(text, cred.password) || strings.Contains(text, quoted[1:len(quoted)-1]) ||
-		strings.Contains(text, base64.StdEncoding.EncodeToString(cred.plain()))
-}
-
-// plain is the response of SASL PLAIN (RFC 4616).
-func (cred *imapCredentials) plain() []byte {
-	return []byte(cred.identity + "\x00" + cred.user + "\x00" + cred.password)
 }
 
 // commands returns what is to be sent: the command, behind what is in b, and

@@ -82,7 +82,13 @@ type smtpLogin struct {
 	method  Method      // empty: the user's own password
 	user    string      // in the PROXY header, or in XCLIENT; empty: it names nobody
 	auth    sasl.Client // nil: nothing is to be said
+	sent    credentials // what auth says; zero: no secret
 	xclient bool
+}
+
+// say has the login made with SASL PLAIN.
+func (l *smtpLogin) say(c credentials) {
+	l.auth, l.sent = sasl.NewPlainClient(c.identity, c.user, c.password), c
 }
 
 // loginAs is the login without the user's own password.
@@ -90,9 +96,9 @@ func (s *submissionServer) loginAs(user string) (smtpLogin, error) {
 	l := smtpLogin{method: s.config.Method, xclient: s.config.Inform}
 	switch l.method {
 	case Master:
-		l.auth = sasl.NewPlainClient(user, s.config.User, s.config.Password)
+		l.say(credentials{user, s.config.User, s.config.Password})
 	case MasterSeparator:
-		l.auth = sasl.NewPlainClient("", user+s.config.Separator+s.config.User, s.config.Password)
+		l.say(credentials{"", user + s.config.Separator + s.config.User, s.config.Password})
 	case XClient:
 		l.user, l.xclient = user, true
 	case ProxyCN:
@@ -113,7 +119,9 @@ func (s *submissionServer) loginWith(user, password string) (smtpLogin, error) {
 	if strings.Contains(user, s.config.Separator) || strings.ContainsRune(user+password, 0) {
 		return smtpLogin{}, accounts.ErrWrongPassword
 	}
-	return smtpLogin{auth: sasl.NewPlainClient("", user, password), xclient: s.config.Inform}, nil
+	l := smtpLogin{xclient: s.config.Inform}
+	l.say(credentials{"", user, password})
+	return l, nil
 }
 
 // dial opens a connection for a client and logs in on it. The error wraps
@@ -161,20 +169,23 @@ func (s *submissionServer) logIn(up *upstream.Conn, c *Client, l smtpLogin) (*su
 		return nil, errors.Join(errNoMechanism, err)
 	}
 	if err := conn.client.Auth(l.auth); err != nil {
-		return nil, authError(l.method, err)
+		return nil, l.failed(err)
 	}
 	return conn, nil
 }
 
-// authError says what it means that AUTH failed. Only one code is a verdict on
+// failed says what it means that AUTH failed. Only one code is a verdict on
 // what was sent (RFC 4954 section 6).
-func authError(m Method, err error) error {
+func (l *smtpLogin) failed(err error) error {
 	var reply *smtp.SMTPError
 	rejected := errors.As(err, &reply) && reply.Code == 535
+	if reply != nil && l.sent.repeatedIn(reply.Message) {
+		err = &smtp.SMTPError{Code: reply.Code, EnhancedCode: reply.EnhancedCode, Message: withheld}
+	}
 	switch {
-	case m == "" && rejected:
+	case l.method == "" && rejected:
 		return fmt.Errorf("%w: %w", accounts.ErrWrongPassword, err)
-	case m != "":
+	case l.method != "":
 		err = refusal(err)
 	}
 	return fmt.Errorf("AUTH: %w", err)

@@ -2,14 +2,17 @@ package backend_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/pires/go-proxyproto"
+	"github.com/rs/zerolog"
 
 	"posthorn/accounts"
 	"posthorn/backend"
@@ -265,6 +268,43 @@ func TestSubmissionConfig(t *testing.T) {
 		edit(s, &c)
 		if _, err := backend.NewProxy(c); err == nil {
 			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// A server that repeats the password makes nobody else repeat it.
+func TestSubmissionSecretsStay(t *testing.T) {
+	for _, repeat := range []func(line string) string{
+		func(line string) string { return "501 5.5.2 cannot decode " + line[len("AUTH PLAIN "):] },
+		func(string) string { return "535 5.7.8 it is not " + password },
+		func(string) string { return "454-4.7.0 later\r\n454 4.7.0 with " + password },
+	} {
+		for _, m := range []backend.Method{"", backend.Master} {
+			f := newSubmissionFake(t, func(_ int, step string) string {
+				if strings.HasPrefix(step, "AUTH") {
+					return repeat(step) + "\r\n"
+				}
+				return ""
+			})
+			var log bytes.Buffer
+			p := f.proxy(keepsPasswords, method(m), func(c *backend.ProxyConfig) {
+				c.Log, c.Submission.User, c.Submission.Password = zerolog.New(&log), "gateway", password
+			})
+			var err error
+			if m == "" {
+				_, err = openWith(p, alice, password)
+			} else {
+				_, err = p.OpenSubmission(context.Background(), loginOf(alice), here)
+			}
+			if err == nil {
+				t.Fatal("no error")
+			}
+			written, _ := json.Marshal(password)
+			for _, secret := range []string{password, string(written[1 : len(written)-1]), b64("", alice, password), b64(alice, "gateway", password)} {
+				if text := log.String() + err.Error() + heard(err); strings.Contains(text, secret) {
+					t.Errorf("%q: told %s", m, text)
+				}
+			}
 		}
 	}
 }
