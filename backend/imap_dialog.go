@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"posthorn/backend/upstream"
 )
@@ -46,7 +47,7 @@ func (d *imapDialog) line() (string, error) {
 	return d.conn.ReadLine(maxIMAPLine)
 }
 
-// next reads a response. Of one with literals, only the beginning is kept.
+// next reads a response, with its literals.
 func (d *imapDialog) next() (imapReply, error) {
 	line, err := d.line()
 	if err != nil {
@@ -58,12 +59,14 @@ func (d *imapDialog) next() (imapReply, error) {
 	}
 	size, err := r.literal()
 	for err == nil && size >= 0 {
-		if _, err = d.conn.R.Discard(size); err != nil {
+		literal := make([]byte, size)
+		if _, err = io.ReadFull(d.conn.R, literal); err != nil {
 			break
 		}
 		if line, err = d.line(); err != nil {
 			break
 		}
+		r.line += "\r\n" + string(literal) + line
 		size, err = announcedLiteral(line)
 	}
 	return r, err

@@ -33,7 +33,7 @@ func (d *imapDialog) logIn(cred imapCredentials, offer imapOffer, id []byte) (ca
 	if _, err := d.conn.Write(parts[0]); err != nil {
 		return "", nil, err
 	}
-	r, capabilities, err := d.result(parts[1:])
+	r, err := d.result(parts[1:])
 	switch {
 	case err != nil:
 		return "", nil, err
@@ -43,36 +43,28 @@ func (d *imapDialog) logIn(cred imapCredentials, offer imapOffer, id []byte) (ca
 	if list, ok := r.capabilities(); ok {
 		return list, nil, nil
 	}
-	if capabilities == "" {
-		capabilities, err = d.capabilities(func(r imapReply) { head = append(append(head, r.line...), "\r\n"...) })
-	}
+	// An untagged list that came before may be of the time before the login.
+	capabilities, err = d.capabilities(func(r imapReply) { head = append(append(head, r.line...), "\r\n"...) })
 	return capabilities, head, err
 }
 
 // result sends what is left of a login, a part for each time the server asks,
-// and returns the answer, which can be a goodbye, and the capabilities if the
-// server has told them.
-func (d *imapDialog) result(parts [][]byte) (r imapReply, capabilities string, err error) {
+// and returns the answer, which can be a goodbye.
+func (d *imapDialog) result(parts [][]byte) (r imapReply, err error) {
 	for {
 		r, err = d.next()
 		switch {
 		case err != nil:
-			return r, "", err
+			return r, err
 		case r.tag == tagLogin, r.tag == "*" && r.status == "BYE":
-			return r, capabilities, nil
-		case r.tag == tagID:
-			capabilities = "" // what was told before is of the time before the login
+			return r, nil
 		case r.tag == "+" && len(parts) > 0:
 			if _, err = d.conn.Write(parts[0]); err != nil {
-				return r, "", err
+				return r, err
 			}
 			parts = parts[1:]
-		case r.tag != "*":
-			return r, "", d.complain(errIMAPUnexpected, r.line)
-		default:
-			if list, ok := r.capabilities(); ok {
-				capabilities = list
-			}
+		case r.tag != "*" && r.tag != tagID:
+			return r, d.complain(errIMAPUnexpected, r.line)
 		}
 	}
 }

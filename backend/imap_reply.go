@@ -13,7 +13,7 @@ type imapReply struct {
 	status string // OK, NO, BAD, BYE or PREAUTH; empty: something else
 	code   string // the response code without its brackets
 	text   string // what is behind tag, status and code
-	line   string // all of it
+	line   string // all of it, with its literals
 }
 
 var errIMAPGarbled = errors.New("not an IMAP response")
