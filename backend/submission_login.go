@@ -105,7 +105,7 @@ func (s *submissionServer) loginAs(user string) (smtpLogin, error) {
 		l.user, l.auth = user, sasl.NewExternalClient("")
 	case Trusted:
 	default:
-		return l, errNeedsPassword
+		return l, ErrPasswordNeeded
 	}
 	if l.auth != nil && l.method != ProxyCN && strings.Contains(user, s.config.Separator) {
 		return l, errors.New("the master user's separator in a user name")

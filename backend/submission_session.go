@@ -68,7 +68,7 @@ func (s *submission) dial() error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, errNeedsPassword):
+	case errors.Is(err, ErrPasswordNeeded):
 		return errNeedsPassword
 	}
 	event := s.server.log.Warn()

@@ -19,6 +19,9 @@ const refusal = "[AUTHENTICATIONFAILED] Authentication failed"
 
 const unavailable = "[UNAVAILABLE] Temporarily unavailable, try again later"
 
+// keyAlone is for a key that opens nothing without the password.
+const keyAlone = "[CANNOT] The mail server wants your password: log in with it"
+
 // preauth logs in by the client's key and greets with PREAUTH. Without a
 // session and without an error, the client has to log in.
 func (d *dialog) preauth(ctx context.Context) (backend.IMAPSession, error) {
@@ -204,7 +207,7 @@ func (d *dialog) keep(session backend.IMAPSession, err error) (backend.IMAPSessi
 func (d *dialog) open(ctx context.Context, l *accounts.Login) (backend.IMAPSession, error) {
 	session, err := d.Backend.OpenIMAP(ctx, l, &d.client)
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, backend.ErrPasswordNeeded) {
 			d.logError(err, "backend refuses a session")
 		}
 		return nil, err
@@ -254,6 +257,8 @@ func answer(err error) string {
 	switch {
 	case errors.As(err, &refused):
 		return refusal
+	case errors.Is(err, backend.ErrPasswordNeeded):
+		return keyAlone
 	case errors.Is(err, mux.ErrTooMany):
 		return "[LIMIT] Too many connections of this account"
 	case errors.As(err, &backendErr) && backendErr.Code != "":

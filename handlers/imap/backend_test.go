@@ -67,7 +67,10 @@ func TestBackendNeedsPassword(t *testing.T) {
 	s := backendtest.StartScript(t, answering("p2 OK [CAPABILITY IMAP4rev1 X] in\r\n"))
 	g := behind(t, s.Address, keeps, func(c *backend.ProxyConfig) { c.IMAP.Method = "" })
 	c := g.greeted(g.key(alice))
-	c.talk("a AUTHENTICATE EXTERNAL =\r\n", "a NO [UNAVAILABLE]")
+	c.talk("a AUTHENTICATE EXTERNAL =\r\n", "a NO [CANNOT]")
+	if log := g.log.String(); strings.Contains(log, "refuses") {
+		t.Errorf("the log has %s", log)
+	}
 	c.talk("b LOGIN "+alice+" x\r\n", "b OK [CAPABILITY IMAP4rev1 X] Logged in")
 }
 
