@@ -107,6 +107,10 @@ func (s *Store) serves(address string) bool {
 	return s.domains == nil || slices.Contains(s.domains, domainOf(address))
 }
 
+// errElsewhere says that an address was given to an account for which the mail
+// system was not asked.
+var errElsewhere = errors.New("address was given away during its first login")
+
 // adopt returns the account that has a normalized address, and creates one if
 // there is none: its user is known behind the gateway, and can have keys now.
 // However many logins do so at once, there is one account.
@@ -117,6 +121,9 @@ func (s *Store) adopt(ctx context.Context, address string) (a *Account, err erro
 		switch {
 		case err == nil:
 			a, err = getAccount(ctx, tx, string(id))
+			if err == nil && (a.Primary() != address || a.Backend != "") {
+				err = errElsewhere
+			}
 			return err
 		case !errors.Is(err, store.ErrNotFound):
 			return err

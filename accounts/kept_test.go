@@ -269,6 +269,46 @@ func TestFirstLoginAndAdd(t *testing.T) {
 	}
 }
 
+// meanwhile is a mail system that takes its time.
+type meanwhile struct {
+	*mailSystem
+	act func()
+}
+
+func (m *meanwhile) Login(ctx context.Context, address string, a *accounts.Account, password string) (io.Closer, error) {
+	m.act()
+	return m.mailSystem.Login(ctx, address, a, password)
+}
+
+// TestFirstLoginAndAlias: an address that is given to somebody else while its
+// user logs in for the first time does not let that user in as somebody else.
+func TestFirstLoginAndAlias(t *testing.T) {
+	for name, act := range map[string]func(ctx context.Context, d *door, bob string) error{
+		"alias": func(ctx context.Context, d *door, bob string) error { return d.AddAddress(ctx, bob, "new@example.org") },
+		"moved": func(ctx context.Context, d *door, _ string) error {
+			_, err := d.Create(ctx, accounts.NewAccount{Address: "new@example.org", Backend: "here"})
+			return err
+		},
+	} {
+		d := newDoor(t, accounts.Options{})
+		bob := d.add("bob@example.org", "")
+		m := &meanwhile{newMailSystem(), func() {
+			if err := act(t.Context(), d, bob.ID); err != nil {
+				t.Error(err)
+			}
+		}}
+		p := peer(home, noKey)
+		p.Passwords = m
+		l, err := d.NewAuth(p).Password(t.Context(), "new@example.org", "whatever")
+		if refused := new(accounts.RefusedError); err == nil || errors.As(err, &refused) {
+			t.Errorf("%s: %+v, %v", name, l, err)
+		}
+		if _, open := m.counts(); open != 0 {
+			t.Errorf("%s: %d conversations stay open", name, open)
+		}
+	}
+}
+
 // TestKeptMechanisms: what only proves a password is not offered.
 func TestKeptMechanisms(t *testing.T) {
 	d, m := newDoor(t, accounts.Options{}), newMailSystem()
