@@ -170,7 +170,7 @@ func TestIMAPLogins(t *testing.T) {
 			master(c)
 			c.IMAP.Method, c.IMAP.Separator = backend.MasterSeparator, "%"
 		}, script: dialog(greeting, asMaster+b64("", alice+"%gateway", "secret"), loggedIn)},
-		{name: "local part", edit: func(c *backend.ProxyConfig) { master(c); c.LocalPart = true },
+		{name: "local part", edit: func(c *backend.ProxyConfig) { master(c); c.LocalDomain = "example.org" },
 			script: dialog(greeting, asMaster+b64("alice", "gateway", "secret"), loggedIn)},
 		{name: "capabilities before the answer", edit: master, script: dialog(greeting,
 			byMaster, "* CAPABILITY IMAP4rev1 OLD\r\np2 OK in\r\n", capability, "* CAPABILITY IMAP4rev1 IDLE XDELTAPUSH\r\np3 OK\r\n")},
@@ -254,7 +254,7 @@ func TestIMAPUserName(t *testing.T) {
 // A name that makes its user a master user is refused, unheard.
 func TestIMAPSeparatorInName(t *testing.T) {
 	s := backendtest.StartScript(t, dialog(greeting))
-	p := proxy(t, s.Address, master, func(c *backend.ProxyConfig) { c.LocalPart = true })
+	p := proxy(t, s.Address, master, func(c *backend.ProxyConfig) { c.LocalDomain = "example.org" })
 	if _, err := openKept(t, p, "alice*gateway@example.org", "secret"); !errors.Is(err, accounts.ErrWrongPassword) {
 		t.Errorf("by password: %v", err)
 	}

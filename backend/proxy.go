@@ -31,9 +31,10 @@ type ProxyConfig struct {
 	// KeepsPasswords says that the mail system checks passwords; else they are
 	// checked here, and the logins of Server are used for them too.
 	KeepsPasswords bool
-	// LocalPart says that users are known by the part before the @ there: then
-	// addresses of several domains can be one user.
-	LocalPart        bool
+	// LocalDomain is the one domain whose users are known there by the part
+	// before the @; those of others are nobody there. Empty: all are known by
+	// their addresses.
+	LocalDomain      string
 	IMAP, Submission *Server // nil: it has none
 	// AnySender leaves it to the submission server which sender addresses an
 	// account may use.
@@ -161,7 +162,11 @@ func (p *Proxy) OpenIMAP(ctx context.Context, l *accounts.Login, c *Client) (IMA
 	if p.imap == nil {
 		return nil, p.lacks(IMAP)
 	}
-	session, err := p.imap.openAs(ctx, c, p.config.user(l.Account.Primary()))
+	user, err := p.config.user(l.Account.Primary())
+	if err != nil {
+		return nil, err
+	}
+	session, err := p.imap.openAs(ctx, c, user)
 	if err != nil {
 		return nil, err
 	}
@@ -182,11 +187,16 @@ func (p *Proxy) lacks(s Service) error {
 }
 
 // user is the name by which the mail system knows the user with an address.
-func (c *ProxyConfig) user(address string) string {
-	if at := strings.LastIndexByte(address, '@'); c.LocalPart && at >= 0 {
-		return address[:at]
+// Local parts of two domains would make one user of two people.
+func (c *ProxyConfig) user(address string) (string, error) {
+	if c.LocalDomain == "" {
+		return address, nil
 	}
-	return address
+	local, ok := strings.CutSuffix(address, "@"+c.LocalDomain)
+	if !ok {
+		return "", fmt.Errorf("backend %s knows users of %s only", c.Name, c.LocalDomain)
+	}
+	return local, nil
 }
 
 // Passwords implements Backend.
@@ -213,8 +223,10 @@ func (p *proxyPasswords) Login(ctx context.Context, address string, a *accounts.
 	if a != nil {
 		address = a.Primary()
 	}
-	user := p.config.user(address)
+	user, err := p.config.user(address)
 	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", accounts.ErrNotAsked, err)
 	case p.service == IMAP && p.imap != nil:
 		session, err := p.imap.openWith(ctx, p.client, user, password)
 		if err != nil {

@@ -2,12 +2,14 @@ package backend_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/rs/zerolog"
 
+	"posthorn/accounts"
 	"posthorn/backend"
 	"posthorn/backend/backendtest"
 	"posthorn/backend/upstream"
@@ -50,6 +52,34 @@ func TestProxyParts(t *testing.T) {
 	}
 	if len(p.Status()) != 0 {
 		t.Errorf("status %+v", p.Status())
+	}
+}
+
+// Where users are known by their local part, those of another domain are nobody.
+func TestProxyForeignDomain(t *testing.T) {
+	imap := backendtest.StartScript(t, dialog(greeting))
+	submission := newSubmissionFake(t, nil)
+	p := submission.proxy(keepsPasswords, func(c *backend.ProxyConfig) {
+		c.LocalDomain = "example.org"
+		c.IMAP = &backend.Server{Upstream: upstream.Config{Addresses: []string{imap.Address}}}
+		master(c)
+	})
+	for _, address := range []string{"alice@example.net", "alice@mail.example.org", "alice@xexample.org"} {
+		if _, err := p.OpenIMAP(t.Context(), loginOf(address), clientOf()); !unavailable(err) {
+			t.Errorf("%s: IMAP: %v", address, err)
+		}
+		if _, err := openKept(t, p, address, password); !unavailable(err) || !errors.Is(err, accounts.ErrNotAsked) {
+			t.Errorf("%s: IMAP by password: %v", address, err)
+		}
+		if _, err := p.OpenSubmission(t.Context(), loginOf(address), here); beginning(err) != "451 4.3.0" {
+			t.Errorf("%s: submission: %v", address, err)
+		}
+		if _, err := openWith(p, address, password); !errors.Is(err, accounts.ErrNotAsked) {
+			t.Errorf("%s: submission by password: %v", address, err)
+		}
+	}
+	if imap.Accepted()+submission.opened() != 0 {
+		t.Error("a server was asked")
 	}
 }
 

@@ -121,7 +121,12 @@ func (p *Proxy) OpenSubmission(ctx context.Context, l *accounts.Login, c *Client
 		p.config.Log.Error().Uint64("id", c.ID).Err(p.lacks(SMTP)).Msg("no submission")
 		return nil, errNoSubmission
 	}
-	s := &submission{server: p.submission, ctx: ctx, client: c, user: p.config.user(l.Account.Primary()), account: l.Account.ID}
+	user, err := p.config.user(l.Account.Primary())
+	if err != nil {
+		p.config.Log.Error().Uint64("id", c.ID).Err(err).Msg("no submission")
+		return nil, later
+	}
+	s := &submission{server: p.submission, ctx: ctx, client: c, user: user, account: l.Account.ID}
 	if err := s.connect(); err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ func TestSubmissionLogins(t *testing.T) {
 		}
 	}
 	inform := func(c *backend.ProxyConfig) { c.Submission.Inform = true }
-	local := func(c *backend.ProxyConfig) { c.LocalPart = true }
+	local := func(c *backend.ProxyConfig) { c.LocalDomain = "example.org" }
 	const ehlo = "EHLO [127.0.0.1]"
 	const xclient = "XCLIENT NAME=[UNAVAILABLE] ADDR=203.0.113.5 PORT=4711"
 	for _, c := range []struct {

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -83,9 +83,11 @@ func proxyConfig(b *Backend, cfg *Config, log zerolog.Logger) (backend.ProxyConf
 	c := backend.ProxyConfig{
 		Name:           b.Name,
 		KeepsPasswords: b.Passwords == "backend",
-		LocalPart:      b.UserName == "local_part",
 		AnySender:      b.Submission.Sender == "backend",
 		Log:            log,
+	}
+	if b.UserName == "local_part" {
+		c.LocalDomain = cfg.reach(b)[0]
 	}
 	for _, s := range b.parts() {
 		if !s.has() {
@@ -129,19 +131,30 @@ func proxyServer(s *BackendServer, deadPeer time.Duration) (*backend.Server, err
 	return server, err
 }
 
-// ownDomains are the domains whose unknown addresses do not exist, because
-// their accounts are in the embedded mailboxes.
-func (c *Config) ownDomains() (own []string) {
-	if c.DefaultBackend != embedded {
-		return nil
-	}
-	elsewhere := make(map[string]bool)
+// domainsOf are the domains whose accounts are at a backend unless their record
+// names another.
+func (c *Config) domainsOf(name string) (all []string) {
+	homes := make(map[string]string)
 	for _, b := range c.Backends {
 		for _, d := range b.Domains {
-			elsewhere[d] = true
+			homes[d] = b.Name
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(c.Domains), func(d string) bool { return elsewhere[d] })
+	for _, d := range c.Domains {
+		if cmp.Or(homes[d], c.DefaultBackend) == name {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// reach are the domains from which accounts come to a backend: its own, or any
+// when the records of accounts alone lead there.
+func (c *Config) reach(b *Backend) []string {
+	if own := c.domainsOf(b.Name); len(own) > 0 {
+		return own
+	}
+	return c.Domains
 }
 
 // Submission implements backend.Backend. What the embedded mailboxes cannot do

@@ -55,7 +55,9 @@ backends:
     submission:
       addresses: ["imap.example:465"]
       tls: implicit
-      login: proxy-cn
+      login: master
+      master_user: m
+      master_password_file: secret
       client_address: proxy
       sender: backend
   - name: c
@@ -66,10 +68,11 @@ backends:
 	}
 	want := []backend.ProxyConfig{
 		{Name: "a", KeepsPasswords: true, IMAP: &backend.Server{Upstream: plain("127.0.0.1:143", "unix:/run/imap"), Separator: "*"}},
-		{Name: "b", LocalPart: true, AnySender: true,
+		{Name: "b", LocalDomain: "localhost", AnySender: true,
 			IMAP: &backend.Server{Upstream: plain("imap.example:143"), Method: backend.MasterSeparator,
 				User: "m", Password: "s", Separator: "/", Inform: true},
-			Submission: &backend.Server{Upstream: plain("imap.example:465"), Method: backend.ProxyCN, Separator: "*"}},
+			Submission: &backend.Server{Upstream: plain("imap.example:465"), Method: backend.Master,
+				User: "m", Password: "s", Separator: "*"}},
 		{Name: "c", KeepsPasswords: true,
 			Submission: &backend.Server{Upstream: plain("[::1]:587"), Method: backend.XClient, Separator: "*", Inform: true}},
 	}
@@ -143,11 +146,11 @@ backends:
 			t.Errorf("Has(%q) is %v", name, !want)
 		}
 	}
-	if got := cfg.ownDomains(); !slices.Equal(got, []string{"c.example"}) {
+	if got := cfg.domainsOf(embedded); !slices.Equal(got, []string{"c.example"}) {
 		t.Errorf("own domains %q", got)
 	}
 	cfg.DefaultBackend = "kept"
-	if got := cfg.ownDomains(); len(got) != 0 {
+	if got := cfg.domainsOf(embedded); len(got) != 0 {
 		t.Errorf("own domains %q", got)
 	}
 }

@@ -22,8 +22,8 @@ type Backend struct {
 	// Passwords says who checks them: "backend", where each is sent once, or
 	// "local", the gateway itself.
 	Passwords string `yaml:"passwords"`
-	// UserName is how users are known there: by their "address", or by the
-	// "local_part", what stands before the @.
+	// UserName is how users are known there: by their "address", or, in one
+	// domain only, by the "local_part", what stands before the @.
 	UserName string `yaml:"user_name"`
 	// IMAP is where their mail is read.
 	IMAP IMAPServer `yaml:"imap"`
@@ -51,7 +51,8 @@ type BackendServer struct {
 	// what a key wants, and every login when passwords are local: "master"
 	// (SASL PLAIN as the master user, with the user as authorization identity),
 	// "master-separator" (SASL PLAIN as USER*MASTER), "proxy-cn" (the user as
-	// common name of a client certificate in the PROXY header, and EXTERNAL);
+	// common name of a client certificate in the PROXY header, and EXTERNAL;
+	// with tls: none only, as servers look for it in TLS else);
 	// for submission also "xclient" (Postfix's XCLIENT with LOGIN) and "trusted"
 	// (the server lets the gateway's address do everything). Empty: not at all.
 	Login string `yaml:"login"`

@@ -34,6 +34,10 @@ func (c *Config) checkBackends(p *problems) {
 			domains[d] = b.Name
 		}
 		b.check(p, key)
+		if all := c.reach(b); b.UserName == "local_part" && len(all) > 1 {
+			p.add(key+".user_name", "must be address, or the same name in two domains would be one user: it serves %s", strings.Join(all, ", "))
+		}
+		c.checkCircles(p, key, b)
 	}
 	if !slices.Contains(names, c.DefaultBackend) {
 		p.add("default_backend", "must be one of %s, not %q", strings.Join(names, ", "), c.DefaultBackend)
@@ -76,7 +80,52 @@ func (b *Backend) check(p *problems, key string) {
 			p.add(key+".submission.client_address", `must be xclient or none with login: xclient, whose right a server gives to addresses`)
 		}
 		p.oneOf(key+".submission.sender", s.Sender, "account", "backend")
+		if s.Login == "trusted" && s.Sender == "backend" {
+			p.add(key+".submission.sender", "must be account with login: trusted, as such a server does not know who sends")
+		}
 	}
+}
+
+// checkCircles reports addresses at which the gateway would find itself.
+func (c *Config) checkCircles(p *problems, key string, b *Backend) {
+	for _, s := range b.parts() {
+		for i, addr := range s.Addresses {
+			if own := c.listenerAt(addr); own != "" {
+				p.add(fmt.Sprintf("%s.%s.addresses[%d]", key, s.key, i), "is where the gateway itself listens: %s", own)
+			}
+		}
+	}
+}
+
+// listenerAt returns the key of the listener that a backend's address leads to,
+// as far as can be seen; empty: none.
+func (c *Config) listenerAt(addr string) (key string) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return ""
+	}
+	for _, l := range c.listens() {
+		for i, own := range l.addrs {
+			ownHost, ownPort, err := net.SplitHostPort(own)
+			if err == nil && ownPort == port && covers(ownHost, host) {
+				return fmt.Sprintf("%s[%d]", l.key, i)
+			}
+		}
+	}
+	return ""
+}
+
+// covers reports whether a listener on a host gets what is sent to another.
+func covers(listener, host string) bool {
+	if listener == host || listener == "localhost" && (host == "127.0.0.1" || host == "::1") {
+		return true
+	}
+	to, err := netip.ParseAddr(host)
+	if host != "localhost" && (err != nil || !to.Unmap().IsLoopback()) {
+		return false
+	}
+	return listener == "" || listener == "::" || listener == "0.0.0.0" && !to.Is6() ||
+		host == "localhost" && isLoopback(listener)
 }
 
 // serverCheck checks one part of a backend.
@@ -184,6 +233,8 @@ func (s serverCheck) checkLogin(passwords string, logins []string) {
 		s.add("master_separator", "must not be empty")
 	case s.Login == "proxy-cn" && s.ClientAddress != "proxy":
 		s.add("login", "proxy-cn wants client_address: proxy, since the name is in that header")
+	case s.Login == "proxy-cn" && s.TLS != "none":
+		s.add("login", "proxy-cn wants tls: none, since within TLS a server looks for the name in a certificate; master works there")
 	}
 }
 

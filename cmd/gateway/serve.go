@@ -111,7 +111,7 @@ func (g *gateway) open(ctx context.Context) (err error) {
 
 // openBehind makes what lies behind the gateway. Nothing is connected to yet.
 func (g *gateway) openBehind() (err error) {
-	own := &backend.Embedded{Mail: g.mail, Accounts: g.accounts, Domains: g.cfg.ownDomains(), Log: g.log}
+	own := &backend.Embedded{Mail: g.mail, Accounts: g.accounts, Domains: g.cfg.domainsOf(embedded), Log: g.log}
 	if g.backends, err = openBackends(g.cfg, own, g.log); err != nil {
 		return err
 	}
