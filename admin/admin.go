@@ -19,6 +19,7 @@ import (
 	"posthorn/accounts"
 	"posthorn/authkeys"
 	"posthorn/certs"
+	"posthorn/certs/zone"
 	"posthorn/mux"
 	"posthorn/store"
 )
@@ -57,6 +58,9 @@ type Service struct {
 	Certs    *certs.Manager
 	Mail     Mail     // nil: all mail is kept elsewhere
 	Backends Backends // nil: all accounts are in Mail
+	// Zones are what DNS records are computed from, one for each domain. Their
+	// Keys and ECH are not used: those are the ones in force.
+	Zones    []zone.Deployment
 	Store    store.KV
 	Instance Instance
 	Log      zerolog.Logger

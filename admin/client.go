@@ -141,6 +141,47 @@ func (c *Client) ListBackends(ctx context.Context) (out []BackendStatus, err err
 	return out, c.call(ctx, "GET", "backends", nil, &out)
 }
 
+// ListCerts describes the certificates of all server names.
+func (c *Client) ListCerts(ctx context.Context) (out []Cert, err error) {
+	return out, c.call(ctx, "GET", "certs", nil, &out)
+}
+
+// ShowCert describes the certificates of one server name.
+func (c *Client) ShowCert(ctx context.Context, name string) (out []Cert, err error) {
+	return out, c.callName(ctx, "GET", "certs/", name, "", &out)
+}
+
+// RenewCert gets new certificates for a server name; it may take minutes.
+func (c *Client) RenewCert(ctx context.Context, name string) (out []Cert, err error) {
+	return out, c.callName(ctx, "POST", "certs/", name, "/renew", &out)
+}
+
+// CheckCert looks at a server name from outside; address "" means where the DNS
+// leads.
+func (c *Client) CheckCert(ctx context.Context, name, address string) (*CertCheck, error) {
+	out := new(CertCheck)
+	return out, c.callName(ctx, "GET", "certs/", name, "/check?address="+url.QueryEscape(address), out)
+}
+
+// ShowECH returns what to publish for Encrypted Client Hello.
+func (c *Client) ShowECH(ctx context.Context) (*ECH, error) {
+	out := new(ECH)
+	return out, c.call(ctx, "GET", "ech", nil, out)
+}
+
+// Records returns the DNS records that a mail domain wants.
+func (c *Client) Records(ctx context.Context, domain string) (out []Record, err error) {
+	return out, c.callName(ctx, "GET", "records/", domain, "", &out)
+}
+
+// callName calls what stands below the path of a host name.
+func (c *Client) callName(ctx context.Context, method, above, name, below string, out any) error {
+	if strings.Trim(name, ".") == "" { // a path segment must not be empty or dots
+		return &InvalidError{"name", "must be a host name"}
+	}
+	return c.call(ctx, method, above+url.PathEscape(name)+below, nil, out)
+}
+
 // RemoveAccount deletes an account with all that belongs to it.
 func (c *Client) RemoveAccount(ctx context.Context, ref string) error {
 	return c.callAccount(ctx, "DELETE", ref, "", nil, nil)

@@ -46,6 +46,12 @@ func (a *api) routes() map[string]operation {
 		"GET /v1/audit":                                     a.audit,
 		"GET /v1/backup":                                    a.backup,
 		"GET /v1/backends":                                  a.backendList,
+		"GET /v1/certs":                                     a.certList,
+		"GET /v1/certs/{name}":                              a.certShow,
+		"POST /v1/certs/{name}/renew":                       a.certRenew,
+		"GET /v1/certs/{name}/check":                        a.certCheck,
+		"GET /v1/ech":                                       a.echShow,
+		"GET /v1/records/{domain}":                          a.recordList,
 		"GET /v1/accounts":                                  a.accountList,
 		"POST /v1/accounts":                                 a.accountAdd,
 		"GET /v1/accounts/{account}":                        a.accountShow,
@@ -187,6 +193,30 @@ func (c *countingWriter) Write(b []byte) (int, error) {
 
 func (a *api) backendList(who Actor, _ http.ResponseWriter, r *http.Request) (any, error) {
 	return a.ListBackends(r.Context(), who)
+}
+
+func (a *api) certList(who Actor, _ http.ResponseWriter, r *http.Request) (any, error) {
+	return a.ListCerts(r.Context(), who)
+}
+
+func (a *api) certShow(who Actor, _ http.ResponseWriter, r *http.Request) (any, error) {
+	return a.ShowCert(r.Context(), who, r.PathValue("name"))
+}
+
+func (a *api) certRenew(who Actor, _ http.ResponseWriter, r *http.Request) (any, error) {
+	return a.RenewCert(r.Context(), who, r.PathValue("name"))
+}
+
+func (a *api) certCheck(who Actor, _ http.ResponseWriter, r *http.Request) (any, error) {
+	return a.CheckCert(r.Context(), who, r.PathValue("name"), r.FormValue("address"))
+}
+
+func (a *api) echShow(who Actor, _ http.ResponseWriter, r *http.Request) (any, error) {
+	return a.ShowECH(r.Context(), who)
+}
+
+func (a *api) recordList(who Actor, _ http.ResponseWriter, r *http.Request) (any, error) {
+	return a.Records(r.Context(), who, r.PathValue("domain"))
 }
 
 func (a *api) accountList(who Actor, _ http.ResponseWriter, r *http.Request) (any, error) {

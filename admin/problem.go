@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
+	"unicode"
 
 	"posthorn/accounts"
 	"posthorn/authkeys"
+	"posthorn/certs"
+	"posthorn/certs/acme"
 	"posthorn/store"
 )
 
@@ -40,6 +44,10 @@ const (
 	CodeKeyType      = "key_type"
 	CodeNoBackend    = "no_backend"
 	CodePasswordAway = "password_elsewhere"
+	CodeNoCert       = "no_certificate"
+	CodeCertInFile   = "certificate_in_file"
+	CodeCA           = "ca_failed"
+	CodeNoECH        = "no_ech"
 	CodeNoConn       = "no_connection"
 	CodeNoBlock      = "no_block"
 	CodeNoBackup     = "no_backup"
@@ -76,6 +84,9 @@ var translations = []struct {
 	{authkeys.ErrTaken, http.StatusConflict, CodeKeyTaken, "key show FINGERPRINT shows whose it is; key remove FINGERPRINT frees it"},
 	{ErrNoBackend, http.StatusBadRequest, CodeNoBackend, "backend list shows the backends"},
 	{ErrPasswordElsewhere, http.StatusConflict, CodePasswordAway, "change it there; keys are added here: key add"},
+	{certs.ErrNotServed, http.StatusNotFound, CodeNoCert, "cert list shows the names that are served"},
+	{certs.ErrNotRenewable, http.StatusConflict, CodeCertInFile, "the gateway reads it again when it has changed"},
+	{ErrNoECH, http.StatusNotFound, CodeNoECH, "tls.ech.public_name in the configuration turns it on"},
 	{ErrNoBlock, http.StatusNotFound, CodeNoBlock, "block list shows the blocked sources"},
 	{ErrNoConn, http.StatusNotFound, CodeNoConn, "conn list shows the live connections"},
 	{ErrNoBackup, http.StatusNotImplemented, CodeNoBackup, "back up the store with its own tools"},
@@ -91,6 +102,7 @@ func problemOf(err error) *Problem {
 	var (
 		invalid *InvalidError
 		typ     *authkeys.UnacceptableError
+		ca      *acme.Failure
 		told    *Problem
 	)
 	switch {
@@ -102,6 +114,10 @@ func problemOf(err error) *Problem {
 		p.Status, p.Code, p.Detail = http.StatusBadRequest, CodeKeyType, typ.Error()
 		p.Hint = "accepted are Ed25519, ECDSA P-256, P-384 and P-521, and RSA of 2048 to 8192 bits"
 	}
+	if errors.As(err, &ca) {
+		p.Status, p.Code, p.Detail = http.StatusBadGateway, CodeCA, printable(err.Error())
+		p.Hint = "the certificate in use is served as long; cert show NAME says when the CA is asked again"
+	}
 	for _, t := range translations {
 		if errors.Is(err, t.err) {
 			p.Status, p.Code, p.Hint, p.Detail = t.status, t.code, t.hint, err.Error()
@@ -109,6 +125,16 @@ func problemOf(err error) *Problem {
 		}
 	}
 	return p.complete()
+}
+
+// printable replaces what a CA may have put into an error to upset terminals.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
 }
 
 func (p *Problem) complete() *Problem {

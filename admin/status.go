@@ -56,8 +56,9 @@ type Listener struct {
 type Status struct {
 	State string `json:"state"`
 	Instance
-	Certificate Certificate `json:"certificate"`
-	Conns       ConnCounts  `json:"connections"`
+	// Certificate is nil as long as the CA has issued none.
+	Certificate *Certificate `json:"certificate,omitempty"`
+	Conns       ConnCounts   `json:"connections"`
 	// Backends counts the addresses of the mail systems behind.
 	Backends BackendCounts `json:"backends"`
 }
@@ -94,13 +95,17 @@ func (s *Service) Status(_ context.Context, who Actor) (*Status, error) {
 	return st, nil
 }
 
-// Certificate describes the one that clients get who send no server name.
-func (s *Service) Certificate() Certificate {
+// Certificate describes the one that clients get who send no server name; nil:
+// there is none yet.
+func (s *Service) Certificate() *Certificate {
 	cert, fp := s.Certs.Default()
+	if cert == nil {
+		return nil
+	}
 	sum := sha256.Sum256(cert.Raw)
 	hex := make([]string, len(sum))
 	for i, b := range sum {
 		hex[i] = fmt.Sprintf("%02X", b)
 	}
-	return Certificate{Fingerprint: fp, SHA256: strings.Join(hex, ":"), Names: cert.DNSNames, Expires: cert.NotAfter}
+	return &Certificate{Fingerprint: fp, SHA256: strings.Join(hex, ":"), Names: cert.DNSNames, Expires: cert.NotAfter}
 }

@@ -47,11 +47,25 @@ type Deployment struct {
 
 // Record is one resource record.
 type Record struct {
-	Name string // absolute, with its final dot
-	Type string
-	Data string // in the form of zone files
+	Name string `json:"name"` // absolute, with its final dot
+	Type string `json:"type"`
+	Data string `json:"data"` // in the form of zone files
 	// Why says what the record is good for.
-	Why string
+	Why string `json:"why"`
+}
+
+// Owner is the host or domain that the record is about: Name without the labels
+// of services and ports (RFC 8552) and without its final dot.
+func (r Record) Owner() string {
+	name := strings.TrimSuffix(r.Name, ".")
+	for strings.HasPrefix(name, "_") {
+		_, rest, ok := strings.Cut(name, ".")
+		if !ok {
+			break
+		}
+		name = rest
+	}
+	return name
 }
 
 // String returns the record as a line of a zone file.

@@ -80,9 +80,13 @@ func printStatus(w io.Writer, st *admin.Status) {
 		}
 		f.add(name, l.Name+" "+l.Address)
 	}
-	f.add("Certificate", st.Certificate.Fingerprint.String())
-	f.add("", "for "+strings.Join(st.Certificate.Names, ", "))
-	f.add("", "until "+when(st.Certificate.Expires))
+	if cert := st.Certificate; cert != nil {
+		f.add("Certificate", cert.Fingerprint.String())
+		f.add("", "for "+strings.Join(cert.Names, ", "))
+		f.add("", "until "+when(cert.Expires))
+	} else {
+		f.add("Certificate", "none yet: the CA has not issued one")
+	}
 	f.add("Connections", connCounts(st.Conns))
 	if n := st.Backends; n.Total > 0 {
 		f.add("Backends", fmt.Sprintf("%d of %s up", n.Up, plural(n.Total, "address", "addresses")))

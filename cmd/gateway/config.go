@@ -19,9 +19,13 @@ type Config struct {
 	Hostname string `yaml:"hostname"`
 	// Domains are the mail domains: the part after the @ of every address.
 	Domains []string `yaml:"domains"`
+	// PublicAddresses are where the gateway can be reached from outside, for DNS
+	// records; empty: those of the shared listener and of this machine.
+	PublicAddresses []string `yaml:"public_addresses"`
 
 	Listen        Listen        `yaml:"listen"`
 	MailNames     MailNames     `yaml:"mail_names"`
+	WebNames      WebNames      `yaml:"web_names"`
 	TLS           TLS           `yaml:"tls"`
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
 
@@ -67,6 +71,9 @@ type Listen struct {
 	IMAPStartTLS []string `yaml:"imap_starttls"`
 	// SubmissionStartTLS speaks submission that begins in cleartext; port 587.
 	SubmissionStartTLS []string `yaml:"submission_starttls"`
+	// HTTP answers the CA's http-01 challenges in cleartext, and sends everybody
+	// else to HTTPS; port 80.
+	HTTP []string `yaml:"http"`
 	// Metrics serves /metrics and /healthz in clear HTTP, on a loopback
 	// address; empty: only on the admin socket.
 	Metrics string `yaml:"metrics"`
@@ -82,25 +89,14 @@ type MailNames struct {
 	Submission []string `yaml:"submission"`
 }
 
-// TLS is about the server's side of TLS.
-type TLS struct {
-	// MinVersion is "1.2" or "1.3".
-	MinVersion string `yaml:"min_version"`
-	// UnknownName says what clients get that ask for a server name that is not
-	// served: "alert" (unrecognized_name), or "default", the certificate of
-	// Hostname.
-	UnknownName string `yaml:"unknown_name"`
-	// Files are certificates on disk, such as a CA's client renews them. Names
-	// that none covers get a self-signed certificate. (reload: what the files
-	// contain)
-	Files []CertFiles `yaml:"files"`
-}
-
-// CertFiles names a PEM certificate chain and its private key.
-type CertFiles struct {
-	Cert string `yaml:"cert"`
-	// Key is empty when the key stands in the same file as the chain.
-	Key string `yaml:"key"`
+// WebNames are server names of web services that mail programs and servers look
+// for. The site behind serves them.
+type WebNames struct {
+	// Autoconfig serves autoconfig.DOMAIN for each of Domains.
+	Autoconfig bool `yaml:"autoconfig"`
+	// MTASTS is the id of the MTA-STS policy (RFC 8461), and serves mta-sts.DOMAIN
+	// for each of Domains; empty: there is no policy.
+	MTASTS string `yaml:"mta_sts"`
 }
 
 // ProxyProtocol is about load balancers in front of the gateway.
@@ -201,7 +197,7 @@ func defaultConfig() *Config {
 			IMAPS:       []string{"localhost:8993"},
 			Submissions: []string{"localhost:8465"},
 		},
-		TLS:            TLS{MinVersion: "1.2", UnknownName: "alert"},
+		TLS:            defaultTLS(),
 		DefaultBackend: embedded,
 		Limits: Limits{
 			Handshake: Duration(10 * time.Second),
@@ -234,7 +230,7 @@ func defaultConfig() *Config {
 
 // hostname is the gateway's own name.
 func (c *Config) hostname() string {
-	if c.Hostname != "" {
+	if c.Hostname != "" || len(c.Domains) == 0 { // the latter is a mistake
 		return c.Hostname
 	}
 	return c.Domains[0]
@@ -261,14 +257,35 @@ func (c *Config) mailNames(set []string, prefixes ...string) []string {
 	return names
 }
 
+// webNames are the names of web services of all domains.
+func (c *Config) webNames() (names []string) {
+	for _, d := range c.Domains {
+		autoconfig, mtaSTS := c.webNamesOf(d)
+		names = append(names, autoconfig, mtaSTS)
+	}
+	return names
+}
+
+// webNamesOf are those of one domain; empty: it has none.
+func (c *Config) webNamesOf(domain string) (autoconfig, mtaSTS string) {
+	if c.WebNames.Autoconfig {
+		autoconfig = "autoconfig." + domain
+	}
+	if c.WebNames.MTASTS != "" {
+		mtaSTS = "mta-sts." + domain
+	}
+	return autoconfig, mtaSTS
+}
+
 // serverNames are all names that are served, the default one first.
-func (c *Config) serverNames() []string {
-	names := []string{c.hostname()}
-	for _, more := range [][]string{c.Domains, c.imapNames(), c.submissionNames()} {
-		for _, n := range more {
-			if !slices.Contains(names, n) {
-				names = append(names, n)
-			}
+func (c *Config) serverNames() (names []string) {
+	all := slices.Concat([]string{c.hostname()}, c.Domains, c.imapNames(), c.submissionNames(), c.webNames(),
+		[]string{c.TLS.ECH.PublicName}, c.TLS.Names)
+	seen := map[string]bool{"": true}
+	for _, n := range all {
+		if !seen[n] {
+			seen[n] = true
+			names = append(names, n)
 		}
 	}
 	return names
@@ -289,7 +306,7 @@ func (c *Config) mailDir() string  { return filepath.Join(c.DataDir, "mail") }
 // resolve makes the paths of a file in dir absolute or relative to the working
 // directory.
 func (c *Config) resolve(dir string) {
-	paths := []*string{&c.DataDir, &c.Admin.Socket}
+	paths := []*string{&c.DataDir, &c.Admin.Socket, &c.TLS.KeyFile, &c.TLS.ACME.CA, &c.TLS.ACME.EABKeyFile}
 	for i := range c.TLS.Files {
 		paths = append(paths, &c.TLS.Files[i].Cert, &c.TLS.Files[i].Key)
 	}

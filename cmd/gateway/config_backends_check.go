@@ -247,10 +247,11 @@ func (s *Site) check(p *problems) {
 	}
 }
 
-// checkFiles reports what is wrong with the files that backends name. The paths
-// are resolved.
+// checkFiles reports what is wrong with the files that backends and tls name. The
+// paths are resolved.
 func (c *Config) checkFiles() problems {
 	var p problems
+	c.checkTLSFiles(&p)
 	for i := range c.Backends {
 		b := &c.Backends[i]
 		for _, s := range b.parts() {

@@ -44,7 +44,9 @@ func (c *Config) check() problems {
 		}
 	}
 	c.checkListen(&p)
+	c.checkPublic(&p)
 	c.checkTLS(&p)
+	c.checkProxies(&p)
 	c.checkBackends(&p)
 	c.checkLimits(&p)
 	p.oneOf("submission.from_header", c.Submission.FromHeader, "refuse", "replace", "allow")
@@ -62,10 +64,10 @@ func (c *Config) check() problems {
 func (c *Config) checkListen(p *problems) {
 	seen := make(map[string]string)
 	none := true
-	for _, l := range c.listens() {
+	for _, l := range append(c.listens(), c.listenHTTP()) {
 		for i, addr := range l.addrs {
 			key := fmt.Sprintf("%s[%d]", l.key, i)
-			none = false
+			none = none && l.name == httpName
 			_, port, ok := p.hostPort(key, addr)
 			if other, twice := seen[addr]; ok && twice && port != 0 {
 				p.add(key, "is the address of %s already", other)
@@ -84,14 +86,20 @@ func (c *Config) checkListen(p *problems) {
 	}
 }
 
-func (c *Config) checkTLS(p *problems) {
-	p.oneOf("tls.min_version", c.TLS.MinVersion, "1.2", "1.3")
-	p.oneOf("tls.unknown_name", c.TLS.UnknownName, "alert", "default")
-	for i, f := range c.TLS.Files {
-		if f.Cert == "" {
-			p.add(fmt.Sprintf("tls.files[%d]", i), "must name a certificate, as cert")
+// checkPublic checks what is told to the world.
+func (c *Config) checkPublic(p *problems) {
+	for i, text := range c.PublicAddresses {
+		if a, err := netip.ParseAddr(text); err != nil || a.Zone() != "" {
+			p.add(fmt.Sprintf("public_addresses[%d]", i), "must be an IP address, not %q", text)
 		}
 	}
+	id := c.WebNames.MTASTS
+	if strings.Trim(strings.ToLower(id), "abcdefghijklmnopqrstuvwxyz0123456789") != "" || len(id) > 32 { // RFC 8461 section 3.1
+		p.add("web_names.mta_sts", "must be of up to 32 letters and digits, such as 20260101, not %q", id)
+	}
+}
+
+func (c *Config) checkProxies(p *problems) {
 	for i, text := range c.ProxyProtocol.From {
 		key := fmt.Sprintf("proxy_protocol.from[%d]", i)
 		switch n, err := parseNetwork(text); {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"net"
 
 	"posthorn/admin"
 	"posthorn/alpn"
+	"posthorn/certs"
 	"posthorn/handlers/https"
 	"posthorn/handlers/imap"
 	"posthorn/handlers/smtp"
@@ -26,15 +28,31 @@ func (g *gateway) handlers() map[alpn.Protocol]mux.Handler {
 			ReceivedFrom:   g.cfg.Submission.ReceivedFrom,
 			Log:            g.log,
 		},
-		alpn.HTTP1: &https.Server{
-			Serves:    g.certs.Serves,
-			Ready:     func() bool { return g.admin.State() == admin.Serving },
-			Endpoints: g.endpoints(),
-			Site:      g.site,
-			Log:       g.log,
-		},
+		alpn.HTTP1: g.httpsServer(),
 	}
 }
+
+func (g *gateway) httpsServer() *https.Server {
+	s := &https.Server{
+		Serves:    g.certs.Serves,
+		Ready:     func() bool { return g.admin.State() == admin.Serving },
+		Endpoints: g.endpoints(),
+		Site:      g.site,
+		Log:       g.log,
+	}
+	if g.certs.ECHConfigList() != nil { // else it is the site's
+		s.Mount("GET "+certs.OriginPath, g.certs.OriginHandler())
+	}
+	return s
+}
+
+// plain is who serves port 80.
+func (g *gateway) plain() *https.Plain {
+	return &https.Plain{Serves: g.certs.Serves, Port: g.sharedPort(), Challenges: g.certs.HTTPHandler}
+}
+
+// sharedPort is the port of every protocol; 443 when there is none.
+func (g *gateway) sharedPort() int { return cmp.Or(int(g.sockets.port(alpn.Shared)), 443) }
 
 func (g *gateway) imapHandler() *imap.Handler {
 	return &imap.Handler{

@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"cmd/gateway":         {"*"},
 	"handlers/https":      {"mux", "alpn", "accounts", "authkeys", "backend", "admin", "certs", "splice"},
 	"handlers/*":          {"mux", "alpn", "accounts", "authkeys", "backend"},
-	"admin":               {"mux", "alpn", "accounts", "authkeys", "certs", "store"},
+	"admin":               {"mux", "alpn", "accounts", "authkeys", "certs", "certs/*", "store"},
 	"backend":             {"accounts", "mailbox", "backend/upstream", "splice"},
 	"backend/upstream":    {"authkeys"},
 	"backend/backendtest": nil, // for tests

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -33,9 +34,15 @@ func (c *Config) listens() []listenOn {
 	}
 }
 
-// adminName and metricsName are the names of the sockets that clients of mail
-// do not use.
+// listenHTTP is the socket in cleartext, which is none of mux's.
+func (c *Config) listenHTTP() listenOn {
+	return listenOn{name: httpName, key: "listen.http", addrs: c.Listen.HTTP}
+}
+
+// httpName, adminName and metricsName are the names of the sockets that clients
+// of mail do not use.
 const (
+	httpName    = "http"
 	adminName   = "admin"
 	metricsName = "metrics"
 )
@@ -43,6 +50,7 @@ const (
 // sockets are the open listening sockets of a gateway.
 type sockets struct {
 	mail    []socket
+	http    []net.Listener
 	admin   net.Listener
 	metrics net.Listener // nil: none is configured
 }
@@ -69,17 +77,20 @@ func openSockets(cfg *Config) (*sockets, error) {
 
 func (s *sockets) open(cfg *Config, passed map[string][]net.Listener) error {
 	for _, l := range cfg.listens() {
-		lns := passed[l.name]
-		delete(passed, l.name)
-		if len(lns) == 0 {
-			var err error
-			if lns, err = listenAll(l); err != nil {
-				return err
-			}
-		}
+		lns, err := take(l, passed)
 		for _, ln := range lns {
 			s.mail = append(s.mail, socket{ln, l.name, l.port})
 		}
+		if err != nil {
+			return err
+		}
+	}
+	var err error
+	if s.http, err = take(cfg.listenHTTP(), passed); err != nil {
+		return err
+	}
+	if cfg.TLS.ACME.HTTP01 && len(s.http) == 0 {
+		return withHint(errors.New("tls.acme.http01: there is no port for the CA to come to"), "listen.http names one, such as :80")
 	}
 	if err := s.openAdmin(cfg, passed[adminName]); err != nil {
 		return err
@@ -87,7 +98,7 @@ func (s *sockets) open(cfg *Config, passed map[string][]net.Listener) error {
 	delete(passed, adminName)
 	for name := range passed {
 		return withHint(fmt.Errorf("systemd passes a socket that is called %q", name),
-			"FileDescriptorName= must be shared, imaps, submissions, imap, submission or admin")
+			"FileDescriptorName= must be shared, imaps, submissions, imap, submission, http or admin")
 	}
 	if cfg.Listen.Metrics == "" {
 		return nil
@@ -95,6 +106,16 @@ func (s *sockets) open(cfg *Config, passed map[string][]net.Listener) error {
 	ln, err := listen("listen.metrics", cfg.Listen.Metrics)
 	s.metrics = ln
 	return err
+}
+
+// take returns the sockets that were passed under a name, or else opens those
+// that are configured.
+func take(l listenOn, passed map[string][]net.Listener) ([]net.Listener, error) {
+	if lns := passed[l.name]; len(lns) > 0 {
+		delete(passed, l.name)
+		return lns, nil
+	}
+	return listenAll(l)
 }
 
 func (s *sockets) openAdmin(cfg *Config, passed []net.Listener) (err error) {
@@ -116,7 +137,7 @@ func (s *sockets) close() {
 	for _, l := range s.mail {
 		l.Close()
 	}
-	for _, ln := range []net.Listener{s.admin, s.metrics} {
+	for _, ln := range append(slices.Clone(s.http), s.admin, s.metrics) {
 		if ln != nil {
 			ln.Close()
 		}
@@ -128,6 +149,9 @@ func (s *sockets) listeners() []admin.Listener {
 	var all []admin.Listener
 	for _, l := range s.mail {
 		all = append(all, admin.Listener{Name: l.name, Address: l.Addr().String()})
+	}
+	for _, ln := range s.http {
+		all = append(all, admin.Listener{Name: httpName, Address: ln.Addr().String()})
 	}
 	if s.metrics != nil {
 		all = append(all, admin.Listener{Name: metricsName, Address: s.metrics.Addr().String()})

@@ -75,7 +75,7 @@ func (g *gateway) open(ctx context.Context) (err error) {
 	if g.store, err = badgerkv.Open(g.cfg.storeDir(), g.log); err != nil {
 		return openError(g.cfg, err)
 	}
-	if g.certs, err = certs.New(ctx, certsConfig(g.cfg, g.store, g.log)); err != nil {
+	if err := g.openCerts(ctx); err != nil {
 		return err
 	}
 	g.keys = authkeys.New(g.store)
@@ -100,13 +100,25 @@ func (g *gateway) open(ctx context.Context) (err error) {
 	}
 	g.imap = g.imapHandler()
 	g.mux = mux.New(muxConfig(g.cfg, g.certs, g.handlers(), g.log))
-	g.admin.Mux = g.mux
+	g.admin.Mux, g.admin.Zones = g.mux, g.zones()
 	g.admin.Instance = admin.Instance{
 		Version: version(), PID: os.Getpid(), Started: time.Now().Truncate(time.Second),
 		Config: g.cli.configPath(), DataDir: g.cfg.DataDir, Listeners: g.sockets.listeners(),
 	}
-	g.metrics = newMetrics(g.store, g.accounts, g.mux, g.backends)
+	g.metrics = newMetrics(g.store, g.certs, g.accounts, g.mux, g.backends)
 	return nil
+}
+
+func (g *gateway) openCerts(ctx context.Context) error {
+	cfg, err := certsConfig(g.cfg, g.store, g.log)
+	if err != nil {
+		return err
+	}
+	g.certs, err = certs.New(ctx, cfg)
+	if errors.Is(err, certs.ErrSealed) {
+		err = withHint(err, "tls.key_file must name the file that it named when the secrets were stored")
+	}
+	return err
 }
 
 // openBehind makes what lies behind the gateway. Nothing is connected to yet.
@@ -172,6 +184,10 @@ func (g *gateway) run(ctx context.Context) error {
 	loop("memory", tendMemory)
 	for _, s := range g.sockets.mail {
 		loop(s.name, func(ctx context.Context) error { return g.mux.Serve(ctx, s.Listener, s.port) })
+	}
+	plain := g.plain()
+	for _, ln := range g.sockets.http {
+		loop(httpName, func(ctx context.Context) error { return plain.Serve(ctx, ln) })
 	}
 	server := &admin.Server{Service: g.admin, Metrics: g.metrics, Log: g.log}
 	loop(adminName, func(ctx context.Context) error { return server.Serve(ctx, g.sockets.admin) })

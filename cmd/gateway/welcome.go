@@ -17,9 +17,13 @@ func (g *gateway) welcome(ctx context.Context) {
 	w := g.cli.stdout
 	fmt.Fprintf(w, "Posthorn %s is listening:\n", version())
 	listening(g.admin.Instance.Listeners).write(w)
-	cert := g.admin.Certificate()
-	fmt.Fprintf(w, "\nIts certificate for %s has the SHA-256 fingerprint\n  %s\nand the public key\n  %s\n",
-		strings.Join(cert.Names, ", "), cert.SHA256, cert.Fingerprint)
+	if cert := g.admin.Certificate(); cert != nil {
+		fmt.Fprintf(w, "\nIts certificate for %s has the SHA-256 fingerprint\n  %s\nand the public key\n  %s\n",
+			strings.Join(cert.Names, ", "), cert.SHA256, cert.Fingerprint)
+	} else {
+		fmt.Fprintf(w, "\nThere is no certificate for %s yet: the CA is asked for it now. See how it goes with:\n  %s cert list\n",
+			g.cfg.hostname(), g.cli.invocation())
+	}
 	for range g.accounts.List(ctx) {
 		return
 	}
@@ -33,6 +37,7 @@ var purposes = map[string]string{
 	"submissions": "submission over TLS",
 	"imap":        "IMAP with STARTTLS",
 	"submission":  "submission with STARTTLS",
+	httpName:      "HTTP without TLS: a CA's challenges, and redirections to HTTPS",
 	metricsName:   "metrics, without TLS",
 	adminName:     "administration",
 }

@@ -19,17 +19,31 @@ import (
 
 // What follows turns the configuration into what each package wants to know.
 
-func certsConfig(c *Config, kv store.KV, log zerolog.Logger) certs.Config {
+func certsConfig(c *Config, kv store.KV, log zerolog.Logger) (certs.Config, error) {
+	t := &c.TLS
 	cfg := certs.Config{
 		Names:              c.serverNames(),
-		UnknownNameDefault: c.TLS.UnknownName == "default",
+		SelfSigned:         t.SelfSigned,
+		UnknownNameDefault: t.UnknownName == "default",
+		ECHPublicName:      t.ECH.PublicName,
+		MailTickets:        time.Duration(t.Tickets.Mail),
+		WebTickets:         time.Duration(t.Tickets.Web),
+		KeyFile:            t.KeyFile,
 		Store:              kv,
 		Log:                log,
 	}
-	for _, f := range c.TLS.Files {
+	for _, f := range t.Files {
 		cfg.Files = append(cfg.Files, certs.Files{Cert: f.Cert, Key: f.Key})
 	}
-	return cfg
+	if !t.ACME.AgreeTerms {
+		return cfg, nil
+	}
+	eab, err := t.ACME.eabKey()
+	cfg.ACME = &certs.ACME{
+		Directory: t.ACME.directory(), AgreeTerms: true, Email: t.ACME.Email, CAFile: t.ACME.CA,
+		EABKeyID: t.ACME.EABKeyID, EABKey: eab, HTTP01: t.ACME.HTTP01, RSA: t.ACME.RSA,
+	}
+	return cfg, err
 }
 
 func accountsOptions(c *Config, log zerolog.Logger) accounts.Options {
@@ -61,7 +75,7 @@ func imapLimits(c *Config) imap.Limits {
 func muxConfig(c *Config, m *certs.Manager, handlers map[alpn.Protocol]mux.Handler, log zerolog.Logger) mux.Config {
 	cfg := mux.Config{
 		Handlers:   handlers,
-		Router:     &alpn.Router{Names: make(map[string]alpn.Protocol)},
+		Router:     &alpn.Router{Names: make(map[string]alpn.Protocol), ACMEPending: m.Pending},
 		Certs:      m,
 		MinVersion: tls.VersionTLS12,
 		Limits:     muxLimits(c),
