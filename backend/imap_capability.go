@@ -29,15 +29,15 @@ func parseIMAPOffer(capabilities string) imapOffer {
 	return o
 }
 
-// afterLogin leaves out of a capability list what concerns the login, which is
-// over, and TLS, which is the gateway's.
+// afterLogin leaves out of a capability list what is the gateway's: TLS, and
+// the ways to log in, which are over.
 func afterLogin(capabilities string) string {
 	var sb strings.Builder
 	sb.Grow(len(capabilities))
 	for name := range strings.FieldsSeq(capabilities) {
 		switch {
 		case strings.EqualFold(name, "STARTTLS"), strings.EqualFold(name, "LOGINDISABLED"),
-			strings.EqualFold(name, "SASL-IR"), len(name) > 5 && strings.EqualFold(name[:5], "AUTH="):
+			len(name) > 5 && strings.EqualFold(name[:5], "AUTH="):
 			continue
 		}
 		if sb.Len() > 0 {

@@ -33,7 +33,7 @@ const (
 const (
 	greeting = "* OK [CAPABILITY IMAP4rev1 SASL-IR ID LITERAL+ AUTH=PLAIN AUTH=EXTERNAL] ready\r\n"
 	loggedIn = "p2 OK [CAPABILITY IMAP4rev1 SASL-IR IDLE STARTTLS AUTH=PLAIN LOGINDISABLED XDELTAPUSH] Logged in\r\n"
-	offered  = "IMAP4rev1 IDLE XDELTAPUSH"
+	offered  = "IMAP4rev1 SASL-IR IDLE XDELTAPUSH"
 )
 
 var (
@@ -173,14 +173,14 @@ func TestIMAPLogins(t *testing.T) {
 		{name: "local part", edit: func(c *backend.ProxyConfig) { master(c); c.LocalDomain = "example.org" },
 			script: dialog(greeting, asMaster+b64("alice", "gateway", "secret"), loggedIn)},
 		{name: "capabilities before the answer", edit: master, script: dialog(greeting,
-			byMaster, "* CAPABILITY IMAP4rev1 OLD\r\np2 OK in\r\n", capability, "* CAPABILITY IMAP4rev1 IDLE XDELTAPUSH\r\np3 OK\r\n")},
+			byMaster, "* CAPABILITY IMAP4rev1 OLD\r\np2 OK in\r\n", capability, "* CAPABILITY IMAP4rev1 SASL-IR IDLE XDELTAPUSH\r\np3 OK\r\n")},
 		{name: "capabilities behind the greeting", edit: master, script: dialog(greeting+"* CAPABILITY IMAP4rev1 OLD\r\n",
-			byMaster, "p2 OK in\r\n", capability, "* CAPABILITY IMAP4rev1 IDLE XDELTAPUSH\r\np3 OK\r\n")},
+			byMaster, "p2 OK in\r\n", capability, "* CAPABILITY IMAP4rev1 SASL-IR IDLE XDELTAPUSH\r\np3 OK\r\n")},
 		{name: "literals behind the answer", edit: master, script: dialog(greeting, byMaster, "p2 OK in\r\n",
-			capability, "* X ({3}\r\na\r\n {0}\r\n)\r\n* CAPABILITY IMAP4rev1 IDLE XDELTAPUSH\r\np3 OK\r\n"),
+			capability, "* X ({3}\r\na\r\n {0}\r\n)\r\n* CAPABILITY IMAP4rev1 SASL-IR IDLE XDELTAPUSH\r\np3 OK\r\n"),
 			head: "* X ({3}\r\na\r\n {0}\r\n)\r\n"},
 		{name: "capabilities asked for", edit: master,
-			script: dialog(greeting, byMaster, "p2 OK in\r\n", capability, "* OK [ALERT] hi\r\n* CAPABILITY IMAP4rev1 IDLE XDELTAPUSH\r\np3 OK\r\n* BYE\r\n"),
+			script: dialog(greeting, byMaster, "p2 OK in\r\n", capability, "* OK [ALERT] hi\r\n* CAPABILITY IMAP4rev1 SASL-IR IDLE XDELTAPUSH\r\np3 OK\r\n* BYE\r\n"),
 			head:   "* OK [ALERT] hi\r\n* BYE\r\n"},
 		{name: "lower case", edit: master, script: dialog(offers("imap4rev1 sasl-ir auth=plain"),
 			byMaster, "p2 ok [capability IMAP4rev1 IDLE auth=x starttls XDELTAPUSH]\r\n")},
