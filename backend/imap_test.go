@@ -183,7 +183,7 @@ func TestIMAPLogins(t *testing.T) {
 			script: dialog(greeting, byMaster, "p2 OK in\r\n", capability, "* OK [ALERT] hi\r\n* CAPABILITY IMAP4rev1 SASL-IR IDLE XDELTAPUSH\r\np3 OK\r\n* BYE\r\n"),
 			head:   "* OK [ALERT] hi\r\n* BYE\r\n"},
 		{name: "lower case", edit: master, script: dialog(offers("imap4rev1 sasl-ir auth=plain"),
-			byMaster, "p2 ok [capability IMAP4rev1 IDLE auth=x starttls XDELTAPUSH]\r\n")},
+			byMaster, "p2 ok [capability IMAP4rev1 SASL-IR IDLE auth=x starttls XDELTAPUSH]\r\n")},
 		{name: "more behind the answer", edit: master,
 			script: dialog(greeting, byMaster, loggedIn+"* OK more\r\n* 1 EXISTS\r\n"), head: "* OK more\r\n* 1 EXISTS\r\n"},
 		{name: "literals before the answer", edit: master,
