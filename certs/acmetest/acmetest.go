@@ -45,8 +45,10 @@ type CA struct {
 	// Directory is the URL of its directory, and RootsFile a file with the
 	// certificate of its web server.
 	Directory, RootsFile string
-	// Issuers are what its certificates can be verified with.
-	Issuers *x509.CertPool
+	// Issuers are what its certificates can be verified with, and IssuersFile is a
+	// file of the same.
+	Issuers     *x509.CertPool
+	IssuersFile string
 	// DNS is the resolver that it asks. All CAs of a process ask the one that was
 	// started last, so a test that changes what it knows must not be parallel.
 	DNS *challtestsrv.ChallSrv
@@ -82,8 +84,10 @@ func Start(t testing.TB, o Options) *CA {
 	validator := va.New(quiet, o.HTTPPort, o.TLSPort, false, address, memory)
 	front := wfe.New(quiet, memory, validator, authority, []string{"ca.invalid"}, false, o.EABKeyID != "", 0, 0)
 	c.serve(t, front.Handler())
+	root := authority.GetRootCert(0).Cert
 	c.Issuers = x509.NewCertPool()
-	c.Issuers.AddCert(authority.GetRootCert(0).Cert)
+	c.Issuers.AddCert(root)
+	c.IssuersFile = certFile(t, root.Raw)
 	return c
 }
 
@@ -140,9 +144,15 @@ func (c *CA) serve(t testing.TB, handler http.Handler) {
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	c.Directory = server.URL + wfe.DirectoryPath
-	c.RootsFile = filepath.Join(t.TempDir(), "ca.pem")
-	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	check(t, os.WriteFile(c.RootsFile, data, 0o600))
+	c.RootsFile = certFile(t, server.Certificate().Raw)
+}
+
+// certFile writes a certificate into a PEM file of its own.
+func certFile(t testing.TB, der []byte) (name string) {
+	t.Helper()
+	name = filepath.Join(t.TempDir(), "ca.pem")
+	check(t, os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	return name
 }
 
 // answer notes the status of an answer. Some orders are refused for a stale
