@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -74,6 +76,25 @@ func (b *Backend) warnOfKeys(log zerolog.Logger) {
 			log.Warn().Str("backend", b.Name).Str("service", s.key).
 				Msg("without login nobody can log in there by key, only by password")
 		}
+	}
+}
+
+// warnOfLost warns of accounts whose record names a backend that is configured no
+// more. Nobody else would notice before they try to log in.
+func (b *backends) warnOfLost(ctx context.Context, all *accounts.Store, log zerolog.Logger) {
+	lost := make(map[string]int)
+	for a, err := range all.List(ctx) {
+		if err != nil {
+			log.Error().Err(err).Msg("accounts cannot be looked through")
+			return
+		}
+		if a.Backend != "" && !b.Has(a.Backend) {
+			lost[a.Backend]++
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(lost)) {
+		log.Warn().Str("backend", name).Int("accounts", lost[name]).
+			Msg(`its accounts cannot log in; "account list" shows them, "account backend ACCOUNT NAME" leads them elsewhere`)
 	}
 }
 

@@ -85,7 +85,7 @@ func (g *gateway) open(ctx context.Context) (err error) {
 	if g.mail, err = mailbox.Open(g.cfg.mailDir(), mailboxOptions(g.cfg, g.log)); err != nil {
 		return err
 	}
-	if err := g.openBehind(); err != nil {
+	if err := g.openBehind(ctx); err != nil {
 		return err
 	}
 	g.admin = &admin.Service{
@@ -122,11 +122,12 @@ func (g *gateway) openCerts(ctx context.Context) error {
 }
 
 // openBehind makes what lies behind the gateway. Nothing is connected to yet.
-func (g *gateway) openBehind() (err error) {
+func (g *gateway) openBehind(ctx context.Context) (err error) {
 	own := &backend.Embedded{Mail: g.mail, Accounts: g.accounts, Domains: g.cfg.domainsOf(embedded), Log: g.log}
 	if g.backends, err = openBackends(g.cfg, own, g.log); err != nil {
 		return err
 	}
+	g.backends.warnOfLost(ctx, g.accounts, g.log)
 	if g.cfg.Site.Upstream != "" {
 		g.site, err = https.NewSite(g.cfg.Site.Upstream, g.log)
 	}
