@@ -30,14 +30,15 @@ func parseIMAPOffer(capabilities string) imapOffer {
 }
 
 // afterLogin leaves out of a capability list what is the gateway's: TLS, and
-// the ways to log in, which are over.
+// the ways to log in, which are over. UNAUTHENTICATE (RFC 8437) would have
+// another login follow, of which the gateway does not hear.
 func afterLogin(capabilities string) string {
 	var sb strings.Builder
 	sb.Grow(len(capabilities))
 	for name := range strings.FieldsSeq(capabilities) {
 		switch {
 		case strings.EqualFold(name, "STARTTLS"), strings.EqualFold(name, "LOGINDISABLED"),
-			len(name) > 5 && strings.EqualFold(name[:5], "AUTH="):
+			strings.EqualFold(name, "UNAUTHENTICATE"), len(name) > 5 && strings.EqualFold(name[:5], "AUTH="):
 			continue
 		}
 		if sb.Len() > 0 {

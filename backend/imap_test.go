@@ -32,7 +32,7 @@ const (
 // What a Dovecot says, and what the client hears of that.
 const (
 	greeting = "* OK [CAPABILITY IMAP4rev1 SASL-IR ID LITERAL+ AUTH=PLAIN AUTH=EXTERNAL] ready\r\n"
-	loggedIn = "p2 OK [CAPABILITY IMAP4rev1 SASL-IR IDLE STARTTLS AUTH=PLAIN LOGINDISABLED XDELTAPUSH] Logged in\r\n"
+	loggedIn = "p2 OK [CAPABILITY IMAP4rev1 SASL-IR IDLE STARTTLS AUTH=PLAIN LOGINDISABLED UNAUTHENTICATE XDELTAPUSH] Logged in\r\n"
 	offered  = "IMAP4rev1 SASL-IR IDLE XDELTAPUSH"
 )
 
