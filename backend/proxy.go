@@ -235,6 +235,8 @@ func (p *proxyPasswords) Login(ctx context.Context, address string, a *accounts.
 		return session, nil
 	case p.service == SMTP && p.submission != nil:
 		return p.submission.openWith(ctx, p.client, user, password)
+	case p.service == SMTP: // which does not pass by itself
+		return nil, fmt.Errorf("%w: %w", accounts.ErrNotAsked, errNoSubmission)
 	}
 	return nil, fmt.Errorf("%w: %w", accounts.ErrNotAsked, p.lacks(p.service))
 }
