@@ -58,7 +58,7 @@ func (s *Service) records() (all []Record) {
 
 // recordsAbout returns the records of one host.
 func (s *Service) recordsAbout(name string) []Record {
-	return slices.DeleteFunc(s.records(), func(r Record) bool { return r.Owner() != name })
+	return slices.DeleteFunc(s.records(), func(r Record) bool { return r.About != name })
 }
 
 // ECH is what the world has to know to hide what it asks for.

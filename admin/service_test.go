@@ -71,6 +71,12 @@ func TestOnlyOperatorsAndOwners(t *testing.T) {
 		{"all connections", func(a admin.Actor) error { _, err := w.ListConns(ctx, a, ""); return err }, admin.ErrForbidden},
 		{"close other's", func(a admin.Actor) error { _, err := w.CloseConns(ctx, a, bob.ID); return err }, admin.ErrForbidden},
 		{"blocks", func(a admin.Actor) error { _, err := w.ListBlocks(ctx, a); return err }, admin.ErrForbidden},
+		{"certificates", func(a admin.Actor) error { _, err := w.ListCerts(ctx, a); return err }, admin.ErrForbidden},
+		{"certificate", func(a admin.Actor) error { _, err := w.ShowCert(ctx, a, "localhost"); return err }, admin.ErrForbidden},
+		{"renewal", func(a admin.Actor) error { _, err := w.RenewCert(ctx, a, "localhost"); return err }, admin.ErrForbidden},
+		{"look from outside", func(a admin.Actor) error { _, err := w.CheckCert(ctx, a, "localhost", ""); return err }, admin.ErrForbidden},
+		{"ECH", func(a admin.Actor) error { _, err := w.ShowECH(ctx, a); return err }, admin.ErrForbidden},
+		{"records", func(a admin.Actor) error { _, err := w.Records(ctx, a, "example.org"); return err }, admin.ErrForbidden},
 		{"unblock", func(a admin.Actor) error { return w.RemoveBlock(ctx, a, "192.0.2.1") }, admin.ErrForbidden},
 	}
 	for _, tt := range tests {

@@ -52,20 +52,8 @@ type Record struct {
 	Data string `json:"data"` // in the form of zone files
 	// Why says what the record is good for.
 	Why string `json:"why"`
-}
-
-// Owner is the host or domain that the record is about: Name without the labels
-// of services and ports (RFC 8552) and without its final dot.
-func (r Record) Owner() string {
-	name := strings.TrimSuffix(r.Name, ".")
-	for strings.HasPrefix(name, "_") {
-		_, rest, ok := strings.Cut(name, ".")
-		if !ok {
-			break
-		}
-		name = rest
-	}
-	return name
+	// About is the host or domain that it is about, without a final dot.
+	About string `json:"about"`
 }
 
 // String returns the record as a line of a zone file.
@@ -101,7 +89,7 @@ func (d *Deployment) addresses() (all []Record) {
 			if a = a.Unmap(); a.Is6() {
 				kind = "AAAA"
 			}
-			all = append(all, Record{fqdn(name), kind, a.String(), "where clients connect to"})
+			all = append(all, Record{fqdn(name), kind, a.String(), "where clients connect to", name})
 		}
 	}
 	return all
@@ -119,7 +107,7 @@ func (d *Deployment) services() (all []Record) {
 		priority := 0
 		add := func(port uint16, target string) {
 			data := fmt.Sprintf("%d 1 %d %s", priority, port, fqdn(target))
-			all = append(all, Record{owner, "SRV", data, "how mail programs find the server"})
+			all = append(all, Record{owner, "SRV", data, "how mail programs find the server", d.Domain})
 			priority += 10
 		}
 		if len(s.names) > 0 {
@@ -137,7 +125,7 @@ func (d *Deployment) policy() []Record {
 		return nil
 	}
 	data := fmt.Sprintf(`"v=STSv1; id=%s"`, d.MTASTSID)
-	return []Record{{"_mta-sts." + fqdn(d.Domain), "TXT", data, "other mail servers must use TLS (RFC 8461)"}}
+	return []Record{{"_mta-sts." + fqdn(d.Domain), "TXT", data, "other mail servers must use TLS (RFC 8461)", d.Domain}}
 }
 
 // Binding is the data of an HTTPS or SVCB record (RFC 9460).
@@ -182,7 +170,7 @@ func (d *Deployment) bindings() (all []Record) {
 		if d.SharedPort != 443 {
 			owner, b.Target = fmt.Sprintf("_%d._https.%s", d.SharedPort, owner), name
 		}
-		all = append(all, Record{owner, "HTTPS", b.String(), why})
+		all = append(all, Record{owner, "HTTPS", b.String(), why, name})
 	}
 	for _, s := range []struct {
 		label    string
@@ -191,7 +179,7 @@ func (d *Deployment) bindings() (all []Record) {
 	}{{"_imaps.", d.IMAP, alpn.IMAP}, {"_submissions.", d.Submission, alpn.SMTP}} {
 		for _, name := range names(s.names) {
 			b := Binding{Target: name, ALPN: []alpn.Protocol{s.protocol}, Port: d.SharedPort, ECH: d.ECH}
-			all = append(all, Record{s.label + fqdn(name), "SVCB", b.String(), why})
+			all = append(all, Record{s.label + fqdn(name), "SVCB", b.String(), why, name})
 		}
 	}
 	return all
@@ -204,7 +192,7 @@ func (d *Deployment) keys() (all []Record) {
 	add := func(name string, port uint16) {
 		for _, key := range d.Keys[name] {
 			owner := fmt.Sprintf("_%d._tcp.%s", port, fqdn(name))
-			all = append(all, Record{owner, "TLSA", "3 1 1 " + hex.EncodeToString(key[:]), why})
+			all = append(all, Record{owner, "TLSA", "3 1 1 " + hex.EncodeToString(key[:]), why, name})
 		}
 	}
 	for _, name := range names(d.web(), d.IMAP, d.Submission) {
@@ -221,7 +209,7 @@ func (d *Deployment) keys() (all []Record) {
 func (d *Deployment) issuers() (all []Record) {
 	for _, name := range d.Issuers {
 		data := fmt.Sprintf(`0 issue "%s"`, name)
-		all = append(all, Record{fqdn(d.Domain), "CAA", data, "no other CA may issue certificates (RFC 8659)"})
+		all = append(all, Record{fqdn(d.Domain), "CAA", data, "no other CA may issue certificates (RFC 8659)", d.Domain})
 	}
 	return all
 }

@@ -67,7 +67,7 @@ func TestRecords(t *testing.T) {
 		t.Error(diff)
 	}
 	for _, r := range zone.Records(deployment()) {
-		if r.Why == "" {
+		if r.Why == "" || !strings.HasSuffix(r.Name, r.About+".") {
 			t.Errorf("%s: what for?", r)
 		}
 	}
@@ -180,10 +180,10 @@ func TestCheck(t *testing.T) {
 }
 
 func TestCheckErrors(t *testing.T) {
-	if _, err := (&zone.Resolver{Server: "127.0.0.1:1"}).Check(t.Context(), []zone.Record{{"x.", "A", "none", ""}}); err == nil {
+	if _, err := (&zone.Resolver{Server: "127.0.0.1:1"}).Check(t.Context(), []zone.Record{{"x.", "A", "none", "", "x"}}); err == nil {
 		t.Error("a record that is none was looked up")
 	}
-	findings, err := (&zone.Resolver{Server: "127.0.0.1:1"}).Check(t.Context(), []zone.Record{{"x.", "A", "192.0.2.1", ""}})
+	findings, err := (&zone.Resolver{Server: "127.0.0.1:1"}).Check(t.Context(), []zone.Record{{"x.", "A", "192.0.2.1", "", "x"}})
 	if err != nil || findings[0].OK || !errors.Is(findings[0].Err, zone.ErrAnswer) {
 		t.Errorf("nobody there: %v, %v", findings, err)
 	}
@@ -194,7 +194,7 @@ func TestCheckErrors(t *testing.T) {
 	defer silent.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := (&zone.Resolver{Server: silent.LocalAddr().String()}).Check(ctx, []zone.Record{{"x.", "A", "192.0.2.1", ""}}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := (&zone.Resolver{Server: silent.LocalAddr().String()}).Check(ctx, []zone.Record{{"x.", "A", "192.0.2.1", "", "x"}}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 }

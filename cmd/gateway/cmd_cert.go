@@ -238,7 +238,7 @@ func printChecks(w io.Writer, all []checked) {
 			}
 			f.add(name, d.state()+": "+d.Name+" "+d.Type+" "+d.Data)
 		}
-		if wrong == 0 {
+		if wrong == 0 && len(x.DNS) > 0 {
 			f.add("DNS", "good")
 		}
 		f.write(w)
