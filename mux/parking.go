@@ -2,35 +2,32 @@ package mux
 
 import (
 	"crypto/tls"
-	"net"
 	"time"
 
 	"posthorn/park"
 )
 
-// Parking returns the lot where the connection can wait without a goroutine,
-// for Park, and where its user's other sockets can; nil when this is no socket,
-// or the system has no such thing. From then on TryRead alone reads from the
+// Parking returns where the connection can wait without a goroutine, with
+// Park, and the socket that it then waits for; nil when it is no socket, or the
+// system has no such thing. From then on TryRead alone reads from the
 // connection, and the server looks after Limits.Idle. In any case, closed is
 // called when mux closes the connection under its user, after the end of its
 // context: that wakes nobody who is parked, or waits for another socket.
-func (c *Conn) Parking(closed func()) *park.Lot {
+func (c *Conn) Parking(closed func()) (*park.Lot, *park.Socket) {
 	c.wire.mu.Lock()
 	c.wire.closed = closed
 	c.wire.mu.Unlock()
-	tc, ok := c.wire.Conn.(*net.TCPConn)
+	socket, ok := park.NewSocket(c.wire.Conn)
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	lot := c.srv.parkingLot()
-	raw, err := tc.SyscallConn()
-	if lot == nil || err != nil {
-		return nil
+	if lot == nil {
+		return nil, nil
 	}
-	c.wire.raw = raw
-	_ = tc.SetReadDeadline(time.Time{}) // TryRead has none
+	c.wire.socket = socket
 	c.srv.table.park(c)
-	return lot
+	return lot, socket
 }
 
 // TryRead is Read that does not wait: when there is nothing to read the error
@@ -52,7 +49,7 @@ func (c *Conn) Park(w park.Waker) (park.Ticket, error) {
 	if tc, ok := c.Conn.(*tls.Conn); ok {
 		trim(tc)
 	}
-	return c.srv.parkingLot().Park(c.wire.raw, w)
+	return c.srv.parkingLot().Park(c.wire.socket, w)
 }
 
 // readNow is Read for TryRead.
@@ -66,7 +63,7 @@ func (t *transport) readNow(b []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := park.Read(t.raw, b)
+	n, err := t.socket.TryRead(b)
 	if n > 0 {
 		t.took(n)
 	}

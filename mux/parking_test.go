@@ -38,7 +38,7 @@ func (h *parker) ServeConn(ctx context.Context, c *mux.Conn) {
 	if c.SetIdentity(mux.Identity{Account: "a"}) != nil {
 		return
 	}
-	if e.lot = c.Parking(func() {}); e.lot == nil {
+	if e.lot, _ = c.Parking(func() {}); e.lot == nil {
 		panic("this is no socket")
 	}
 	e.done = c.Detach()

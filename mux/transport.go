@@ -6,8 +6,9 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"posthorn/park"
 )
 
 // transport is a client's connection below TLS. It counts bytes and keeps the
@@ -37,9 +38,9 @@ type transport struct {
 
 	late lateness
 
-	raw    syscall.RawConn // the socket, once it is parked; set by its reader
-	nowait bool            // reads do not wait; used by the reader alone
-	closed func()          // called by abort; guarded by mu
+	socket *park.Socket // once it is parked; set by its reader
+	nowait bool         // reads do not wait; used by the reader alone
+	closed func()       // called by abort; guarded by mu
 }
 
 // expiredError is a read or write beyond one of our deadlines. It is not

@@ -66,16 +66,17 @@ func (l *Lot) Close() {
 
 // Park has w woken when there is something to read from a socket, or its end,
 // or an error. Closing the socket wakes nobody: who closes it calls Leave.
-func (l *Lot) Park(rc syscall.RawConn, w Waker) (t Ticket, err error) {
-	cerr := rc.Control(func(fd uintptr) { t, err = l.park(int(fd), w) })
+func (l *Lot) Park(s *Socket, w Waker) (t Ticket, err error) {
+	cerr := s.raw.Control(func(fd uintptr) { t, err = l.park(int(fd), &s.known, w) })
 	if cerr != nil {
 		return Ticket{}, cerr
 	}
 	return t, err
 }
 
-// park does that; fd stays open meanwhile.
-func (l *Lot) park(fd int, w Waker) (Ticket, error) {
+// park does that; fd stays open meanwhile. known says whether the kernel knows
+// it here.
+func (l *Lot) park(fd int, known *bool, w Waker) (Ticket, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.fd < 0 {
@@ -86,13 +87,14 @@ func (l *Lot) park(fd int, w Waker) (Ticket, error) {
 		Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT,
 		Fd:     int32(fd), Pad: int32(l.turn),
 	}
-	err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_MOD, fd, &ev)
-	if err == unix.ENOENT { // its first time
-		err = unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &ev)
+	op := unix.EPOLL_CTL_ADD
+	if *known {
+		op = unix.EPOLL_CTL_MOD
 	}
-	if err != nil {
+	if err := unix.EpollCtl(l.fd, op, fd, &ev); err != nil {
 		return Ticket{}, os.NewSyscallError("epoll_ctl", err)
 	}
+	*known = true
 	if fd >= len(l.stays) {
 		l.stays = append(l.stays, make([]stay, fd+1-len(l.stays))...)
 	}
@@ -171,9 +173,8 @@ var readings = sync.Pool{New: func() any {
 	return r
 }}
 
-// Read reads what there is from a socket, whatever its deadlines are. It does
-// not wait: the error is ErrNothing then.
-func Read(rc syscall.RawConn, b []byte) (int, error) {
+// read is Socket.TryRead.
+func read(rc syscall.RawConn, b []byte) (int, error) {
 	r := readings.Get().(*reading)
 	defer readings.Put(r)
 	r.b = b

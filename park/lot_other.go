@@ -17,10 +17,10 @@ func New() (*Lot, error) { return nil, errors.ErrUnsupported }
 func (*Lot) Close() {}
 
 // Park always fails here.
-func (*Lot) Park(syscall.RawConn, Waker) (Ticket, error) { return Ticket{}, errors.ErrUnsupported }
+func (*Lot) Park(*Socket, Waker) (Ticket, error) { return Ticket{}, errors.ErrUnsupported }
 
 // Leave has nothing to take back here.
 func (*Lot) Leave(Ticket) bool { return false }
 
-// Read always fails here.
-func Read(syscall.RawConn, []byte) (int, error) { return 0, errors.ErrUnsupported }
+// read always fails here.
+func read(syscall.RawConn, []byte) (int, error) { return 0, errors.ErrUnsupported }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"syscall"
 	"testing"
@@ -54,7 +55,7 @@ func newLot(t testing.TB) *park.Lot {
 }
 
 // pair is both ends of a connection, and the first one's socket.
-func pair(t testing.TB) (near, far *net.TCPConn, rc syscall.RawConn) {
+func pair(t testing.TB) (near, far *net.TCPConn, s *park.Socket) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -71,15 +72,21 @@ func pair(t testing.TB) (near, far *net.TCPConn, rc syscall.RawConn) {
 	}
 	t.Cleanup(func() { c.Close(); a.Close() })
 	near, far = a.(*net.TCPConn), c.(*net.TCPConn)
-	if rc, err = near.SyscallConn(); err != nil {
-		t.Fatal(err)
-	}
-	return near, far, rc
+	return near, far, socket(t, near)
 }
 
-func enter(t testing.TB, l *park.Lot, rc syscall.RawConn, w park.Waker) park.Ticket {
+func socket(t testing.TB, nc net.Conn) *park.Socket {
 	t.Helper()
-	ticket, err := l.Park(rc, w)
+	s, ok := park.NewSocket(nc)
+	if !ok {
+		t.Fatalf("%T is no socket", nc)
+	}
+	return s
+}
+
+func enter(t testing.TB, l *park.Lot, s *park.Socket, w park.Waker) park.Ticket {
+	t.Helper()
+	ticket, err := l.Park(s, w)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,12 +105,12 @@ func TestWakes(t *testing.T) {
 		{"reset", func(_, far *net.TCPConn) { far.SetLinger(0); far.Close() }, syscall.ECONNRESET},
 	} {
 		l, a := newLot(t), newAlarm()
-		near, far, rc := pair(t)
-		enter(t, l, rc, a)
+		near, far, s := pair(t)
+		enter(t, l, s, a)
 		a.isSilent(t)
 		c.happen(near, far)
 		a.rings(t)
-		if _, err := park.Read(rc, make([]byte, 10)); !errors.Is(err, c.want) {
+		if _, err := s.TryRead(make([]byte, 10)); !errors.Is(err, c.want) {
 			t.Errorf("%s: read %v, want %v", c.name, err, c.want)
 		}
 	}
@@ -112,26 +119,26 @@ func TestWakes(t *testing.T) {
 // What came before is as good as what comes after.
 func TestWakesForWhatIsThere(t *testing.T) {
 	l, a := newLot(t), newAlarm()
-	_, far, rc := pair(t)
+	_, far, s := pair(t)
 	far.Write([]byte("x"))
 	for range 100 {
-		enter(t, l, rc, a)
+		enter(t, l, s, a)
 		a.rings(t)
 	}
 	a.isSilent(t)
 }
 
 func TestReadDoesNotWait(t *testing.T) {
-	near, far, rc := pair(t)
+	near, far, s := pair(t)
 	near.SetReadDeadline(time.Unix(1, 0)) // of no matter
 	b := make([]byte, 10)
 	var ne net.Error
-	if n, err := park.Read(rc, b); n != 0 || !errors.Is(err, park.ErrNothing) || !errors.As(err, &ne) || !ne.Timeout() {
+	if n, err := s.TryRead(b); n != 0 || !errors.Is(err, park.ErrNothing) || !errors.As(err, &ne) || !ne.Timeout() {
 		t.Errorf("read %d, %v", n, err)
 	}
 	far.Write([]byte("abc"))
 	for {
-		n, err := park.Read(rc, b)
+		n, err := s.TryRead(b)
 		if err == park.ErrNothing {
 			continue // loopback takes a moment
 		}
@@ -141,25 +148,65 @@ func TestReadDoesNotWait(t *testing.T) {
 		break
 	}
 	near.Close()
-	if _, err := park.Read(rc, b); !errors.Is(err, net.ErrClosed) {
+	if _, err := s.TryRead(b); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("read %v of a closed socket", err)
+	}
+}
+
+// Wait waits for a while, and not much longer.
+func TestWait(t *testing.T) {
+	_, far, s := pair(t)
+	b := make([]byte, 10)
+	n, tries := 0, 0
+	try := func(uintptr) bool {
+		tries++
+		var err error
+		n, err = s.TryRead(b)
+		return err != park.ErrNothing
+	}
+	began := time.Now()
+	if err := s.Wait(100*time.Millisecond, try); !errors.Is(err, os.ErrDeadlineExceeded) || tries != 1 {
+		t.Errorf("got %v after %d tries", err, tries)
+	}
+	if took := time.Since(began); took < 50*time.Millisecond || took > 5*time.Second {
+		t.Errorf("it waited for %v", took)
+	}
+	time.AfterFunc(10*time.Millisecond, func() { far.Write([]byte("x")) })
+	if err := s.Wait(time.Minute, try); err != nil || n != 1 {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	time.AfterFunc(10*time.Millisecond, s.Interrupt)
+	for range 2 {
+		if err := s.Wait(time.Minute, try); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestInterruptAnyTime(t *testing.T) {
+	for range 200 {
+		_, _, s := pair(t)
+		go s.Interrupt()
+		if err := s.Wait(time.Minute, func(uintptr) bool { return false }); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 
 func TestLeave(t *testing.T) {
 	l, a := newLot(t), newAlarm()
-	near, far, rc := pair(t)
-	ticket := enter(t, l, rc, a)
+	near, far, s := pair(t)
+	ticket := enter(t, l, s, a)
 	if !l.Leave(ticket) || l.Leave(ticket) || l.Leave(park.Ticket{}) {
 		t.Error("it does not leave once")
 	}
 	far.Write([]byte("x"))
 	b := newAlarm()
-	enter(t, l, rc, b)
+	enter(t, l, s, b)
 	b.rings(t)
 	a.isSilent(t)
 	near.Close()
-	if _, err := l.Park(rc, a); !errors.Is(err, net.ErrClosed) {
+	if _, err := l.Park(s, a); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a closed socket parks: %v", err)
 	}
 }
@@ -167,10 +214,10 @@ func TestLeave(t *testing.T) {
 // Each stay ends in one way: with Leave, or with Wake.
 func TestLeaveAndWakeAtOnce(t *testing.T) {
 	l := newLot(t)
-	_, far, rc := pair(t)
+	_, far, s := pair(t)
 	for range 2000 {
 		a := newAlarm()
-		ticket := enter(t, l, rc, a)
+		ticket := enter(t, l, s, a)
 		wrote := make(chan struct{})
 		go func() { far.Write([]byte("x")); close(wrote) }()
 		if !l.Leave(ticket) {
@@ -178,7 +225,7 @@ func TestLeaveAndWakeAtOnce(t *testing.T) {
 		}
 		<-wrote
 		for b := make([]byte, 10); ; {
-			if n, _ := park.Read(rc, b); n > 0 {
+			if n, _ := s.TryRead(b); n > 0 {
 				break
 			}
 		}
@@ -190,24 +237,28 @@ func TestLeaveAndWakeAtOnce(t *testing.T) {
 // known of it must not concern that.
 func TestNumberIsUsedAgain(t *testing.T) {
 	l := newLot(t)
-	number := func(rc syscall.RawConn) (n uintptr) {
+	number := func(c *net.TCPConn) (n uintptr) {
+		rc, err := c.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
 		rc.Control(func(fd uintptr) { n = fd })
 		return n
 	}
 	again := 0
 	for range 200 {
-		old, _, rc := pair(t)
+		old, _, s := pair(t)
 		was, left := newAlarm(), newAlarm()
-		fd := number(rc)
-		ticket := enter(t, l, rc, was)
+		fd := number(old)
+		ticket := enter(t, l, s, was)
 		old.Close() // nobody takes it out
-		near, far, rc2 := pair(t)
-		if number(rc2) != fd {
-			near, far, rc2 = far, near, socket(t, far)
+		near, far, s2 := pair(t)
+		if number(near) != fd {
+			near, far, s2 = far, near, socket(t, far)
 		}
-		if number(rc2) == fd {
+		if number(near) == fd {
 			again++
-			enter(t, l, rc2, left)
+			enter(t, l, s2, left)
 			was.rings(t) // it hears that its socket is gone
 			if l.Leave(ticket) {
 				t.Error("the old ticket takes the new socket out")
@@ -227,21 +278,12 @@ func TestNumberIsUsedAgain(t *testing.T) {
 	}
 }
 
-func socket(t testing.TB, c *net.TCPConn) syscall.RawConn {
-	t.Helper()
-	rc, err := c.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rc
-}
-
 func TestMany(t *testing.T) {
 	l, a := newLot(t), make(alarm, 2000)
 	var far []*net.TCPConn
 	for range 1000 {
-		_, f, rc := pair(t)
-		enter(t, l, rc, a)
+		_, f, s := pair(t)
+		enter(t, l, s, a)
 		far = append(far, f)
 	}
 	a.isSilent(t)
@@ -260,11 +302,11 @@ func TestClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := newAlarm()
-	_, _, rc := pair(t)
-	ticket := enter(t, l, rc, a)
+	_, _, s := pair(t)
+	ticket := enter(t, l, s, a)
 	l.Close()
 	a.rings(t)
-	if _, err := l.Park(rc, a); err != park.ErrClosed {
+	if _, err := l.Park(s, a); err != park.ErrClosed {
 		t.Errorf("got %v", err)
 	}
 	if l.Leave(ticket) {
@@ -275,17 +317,17 @@ func TestClose(t *testing.T) {
 // counter is woken as often as there is something, and reads it.
 type counter struct {
 	l     *park.Lot
-	rc    syscall.RawConn
+	s     *park.Socket
 	bytes int
 	ended chan error
 }
 
 func (c *counter) Wake() {
 	for b := make([]byte, 16); ; {
-		n, err := park.Read(c.rc, b)
+		n, err := c.s.TryRead(b)
 		c.bytes += n
 		if err == park.ErrNothing {
-			_, err = c.l.Park(c.rc, c)
+			_, err = c.l.Park(c.s, c)
 			if err == nil {
 				return
 			}
@@ -300,8 +342,8 @@ func (c *counter) Wake() {
 // No byte is slept through, however the writes fall.
 func TestNothingIsMissed(t *testing.T) {
 	l := newLot(t)
-	_, far, rc := pair(t)
-	c := &counter{l: l, rc: rc, ended: make(chan error)}
+	_, far, s := pair(t)
+	c := &counter{l: l, s: s, ended: make(chan error)}
 	go c.Wake()
 	const writes = 20000
 	for i := range writes {
@@ -318,11 +360,11 @@ func TestNothingIsMissed(t *testing.T) {
 
 func BenchmarkParkAndWake(b *testing.B) {
 	l, a := newLot(b), newAlarm()
-	_, far, rc := pair(b)
+	_, far, s := pair(b)
 	far.Write([]byte("x"))
 	b.ReportAllocs()
 	for b.Loop() {
-		l.Park(rc, a)
+		l.Park(s, a)
 		<-a
 	}
 }

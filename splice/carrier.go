@@ -8,7 +8,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"posthorn/park"
@@ -17,13 +16,14 @@ import (
 // carrier is a Link at work.
 type carrier struct {
 	client, server net.Conn
-	quiet          Quiet           // client, or nil when it cannot be parked
-	lot            *park.Lot       // nil when quiet is
-	raw            syscall.RawConn // server's socket; nil when it cannot be parked
+	quiet          Quiet // client, or nil when it cannot be parked
+	lot            *park.Lot
+	sockets        [2]*park.Socket // what each way reads from; nil: it cannot be parked
 	head           []byte          // used by down alone
 	last           tail            // of what the client got; written by down alone
 	moves          atomic.Uint32   // counts what was carried
 	goodbye        func(error, []byte) []byte
+	linger         time.Duration
 	ctx            context.Context
 	stop           func() bool // of leave; set before up and down start
 	conclude       func(error)
@@ -52,9 +52,9 @@ const (
 type state uint8
 
 const (
-	running state = iota // its goroutine reads what there is, and writes
-	parked               // it has no goroutine
+	running state = iota // its goroutine carries
 	waiting              // its goroutine waits in a read
+	parked               // it has no goroutine
 	over
 )
 
@@ -70,7 +70,7 @@ func (w *upward) Wake() { (*carrier)(w).up() }
 // Wake implements park.Waker.
 func (w *downward) Wake() { (*carrier)(w).down() }
 
-// up carries from the client to the server until there is nothing to carry.
+// up carries from the client to the server until the client is quiet.
 func (c *carrier) up() {
 	defer c.contain(up)
 	if !c.begin(up) {
@@ -83,10 +83,7 @@ func (c *carrier) up() {
 		c.wait(up)
 	case errors.Is(read, io.EOF):
 		c.decide(io.EOF)
-		if !closeWrite(c.server) {
-			c.kill()
-		}
-		c.end(up)
+		c.passEnd(up, c.server)
 	case c.ctx.Err() != nil: // nothing more is to be read
 		c.end(up)
 	default:
@@ -94,7 +91,7 @@ func (c *carrier) up() {
 	}
 }
 
-// down carries from the server to the client until there is nothing to carry.
+// down carries from the server to the client until the server is quiet.
 func (c *carrier) down() {
 	defer c.contain(down)
 	if !c.begin(down) {
@@ -109,10 +106,7 @@ func (c *carrier) down() {
 		c.end(down)
 	case errors.Is(read, io.EOF):
 		c.decide(nil)
-		if !closeWrite(c.client) {
-			c.kill()
-		}
-		c.end(down)
+		c.passEnd(down, c.client)
 	default:
 		c.fail(down, fmt.Errorf("%w: %s", ErrServer, bare(read)))
 	}
@@ -126,20 +120,15 @@ func bare(err error) string {
 	return err.Error()
 }
 
-// copyUp copies until either side fails.
+// copyUp copies until either side fails, or the client is quiet.
 func (c *carrier) copyUp() (read, write error) {
-	buf := records.Get().(*[recordSize]byte)
-	defer records.Put(buf)
+	in := c.intake(up, &records)
+	defer in.release()
 	for {
-		var n int
-		if c.quiet != nil {
-			n, read = c.quiet.TryRead(buf[:])
-		} else {
-			n, read = c.await(up, c.client, buf[:])
-		}
-		if n > 0 {
+		b, read := c.take(up, in)
+		if len(b) > 0 {
 			c.moves.Add(1)
-			if _, err := c.server.Write(buf[:n]); err != nil {
+			if _, err := c.server.Write(b); err != nil {
 				return nil, err
 			}
 		}
@@ -149,7 +138,7 @@ func (c *carrier) copyUp() (read, write error) {
 	}
 }
 
-// copyDown copies until either side fails.
+// copyDown copies until either side fails, or the server is quiet.
 func (c *carrier) copyDown() (read, write error) {
 	if len(c.head) > 0 {
 		if err := c.send(c.head); err != nil {
@@ -157,32 +146,12 @@ func (c *carrier) copyDown() (read, write error) {
 		}
 		c.head = nil
 	}
-	if c.raw == nil {
-		return c.copyRecords()
-	}
-	buf := batches.Get().(*[batchSize]byte)
-	defer batches.Put(buf)
+	in := c.intake(down, &batches)
+	defer in.release()
 	for {
-		n, read := park.Read(c.raw, buf[:])
-		if n > 0 {
-			if err := c.send(buf[:n]); err != nil {
-				return nil, err
-			}
-		}
-		if read != nil {
-			return read, nil
-		}
-	}
-}
-
-// copyRecords is copyDown for a server that cannot be parked.
-func (c *carrier) copyRecords() (read, write error) {
-	buf := records.Get().(*[recordSize]byte)
-	defer records.Put(buf)
-	for {
-		n, read := c.await(down, c.server, buf[:])
-		if n > 0 {
-			if err := c.send(buf[:n]); err != nil {
+		b, read := c.take(down, in)
+		if len(b) > 0 {
+			if err := c.send(b); err != nil {
 				return nil, err
 			}
 		}
@@ -198,15 +167,3 @@ func (c *carrier) send(b []byte) error {
 	_, err := c.client.Write(b)
 	return err
 }
-
-// What is read from one side is written to the other before more is read, so
-// these are also the most that is ever between them.
-const (
-	recordSize = 16 << 10 // of a TLS record
-	batchSize  = 64 << 10 // four records, which mux joins
-)
-
-var (
-	records = sync.Pool{New: func() any { return new([recordSize]byte) }}
-	batches = sync.Pool{New: func() any { return new([batchSize]byte) }}
-)

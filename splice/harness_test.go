@@ -119,6 +119,7 @@ func (e *edge) ServeConn(ctx context.Context, c *mux.Conn) {
 		return
 	}
 	l := &splice.Link{Client: c, Server: server}
+	l.SetLinger(2 * time.Millisecond)
 	if e.edit != nil {
 		e.edit(l)
 	}

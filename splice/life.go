@@ -2,13 +2,9 @@ package splice
 
 import (
 	"context"
-	"errors"
 	"net"
-	"os"
 	"runtime/debug"
 	"time"
-
-	"posthorn/park"
 )
 
 const (
@@ -53,7 +49,7 @@ func (c *carrier) park(w way) (ending bool, err error) {
 	if w == up {
 		c.tickets[w], err = c.quiet.Park((*upward)(c))
 	} else {
-		c.tickets[w], err = c.lot.Park(c.raw, (*downward)(c))
+		c.tickets[w], err = c.lot.Park(c.sockets[w], (*downward)(c))
 	}
 	if err == nil {
 		c.ways[w] = parked
@@ -76,23 +72,28 @@ func (c *carrier) farewell() []byte {
 	return c.goodbye(context.Cause(c.ctx), c.last.octets())
 }
 
-// await reads from a connection that cannot be parked.
-func (c *carrier) await(w way, nc net.Conn, b []byte) (int, error) {
-	c.mu.Lock()
-	if c.quits(w) {
-		c.mu.Unlock()
-		return 0, park.ErrNothing
-	}
-	c.ways[w] = waiting
-	c.mu.Unlock()
-	n, err := nc.Read(b)
+// await notes that a way will wait; false: it has to end.
+func (c *carrier) await(w way) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ways[w] = running
-	if c.ending && errors.Is(err, os.ErrDeadlineExceeded) {
-		err = park.ErrNothing // quit woke it
+	if c.quits(w) {
+		return false
 	}
-	return n, err
+	c.ways[w] = waiting
+	return true
+}
+
+// resume notes that a way does not wait any more.
+func (c *carrier) resume(w way) {
+	c.mu.Lock()
+	c.ways[w] = running
+	c.mu.Unlock()
+}
+
+func (c *carrier) isEnding() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending
 }
 
 var longAgo = time.Unix(1, 0)
@@ -107,7 +108,11 @@ func (c *carrier) quit() {
 				c.ways[w] = over
 			}
 		case waiting:
-			_ = nc.SetReadDeadline(longAgo)
+			if s := c.sockets[w]; s != nil {
+				s.Interrupt()
+			} else {
+				_ = nc.SetReadDeadline(longAgo)
+			}
 		}
 	}
 }
@@ -192,6 +197,22 @@ func (c *carrier) end(w way) {
 	c.release()
 }
 
+// passEnd ends a way that has come to its end, and tells the other side. When
+// both ways have ended, they are closed anyway.
+func (c *carrier) passEnd(w way, to net.Conn) {
+	c.mu.Lock()
+	last := c.ways[w^1] == over
+	c.mu.Unlock()
+	if !last {
+		if half, ok := to.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
+		} else {
+			c.kill()
+		}
+	}
+	c.end(w)
+}
+
 // awaitHalf gives the way that is left halfTime to move on from where it is.
 // The caller holds mu.
 func (c *carrier) awaitHalf(moves uint32) {
@@ -248,13 +269,4 @@ func (c *carrier) contain(w way) {
 		panic(r) // in what the link's user does at the end
 	}
 	c.fail(w, &PanicError{Value: r, stack: debug.Stack()})
-}
-
-// closeWrite ends the direction to nc; false when nc has no halves.
-func closeWrite(nc net.Conn) bool {
-	half, ok := nc.(interface{ CloseWrite() error })
-	if ok {
-		_ = half.CloseWrite()
-	}
-	return ok
 }

@@ -7,11 +7,12 @@
 package splice
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
-	"syscall"
+	"time"
 
 	"posthorn/park"
 )
@@ -32,15 +33,17 @@ type Link struct {
 	// them or all there were. The result is empty when nothing fits there. With
 	// nil, the end of the context ends the link wherever it is.
 	Goodbye func(cause error, last []byte) []byte
+
+	linger time.Duration // default linger
 }
 
 // Quiet is a client's connection that can be parked. *mux.Conn is one.
 type Quiet interface {
 	net.Conn
-	// Parking returns where the connection and its server's wait, or nil when
-	// the connection cannot be parked. From then on TryRead alone reads from
-	// it. closed is called when the connection is closed under its user.
-	Parking(closed func()) *park.Lot
+	// Parking returns where the connection and its server's wait, and the
+	// socket; nil when it cannot be parked. From then on TryRead alone reads
+	// from it. closed is called when the connection is closed under its user.
+	Parking(closed func()) (*park.Lot, *park.Socket)
 	// TryRead reads, or returns park.ErrNothing instead of waiting. Bytes may
 	// come with that error.
 	TryRead([]byte) (int, error)
@@ -78,45 +81,33 @@ func (l *Link) Run(ctx context.Context) error {
 	return <-result
 }
 
-// Start does what Run does, and returns at once. done is called once, with
-// Run's result, when nothing uses the client's connection any more.
+// Start does what Run does, and returns when the link is quiet for the first
+// time. done is called once, with Run's result, when nothing uses the client's
+// connection any more; that may be before Start returns.
 func (l *Link) Start(ctx context.Context, done func(error)) {
 	c := &carrier{
 		client: l.Client, server: l.Server, head: l.Head, goodbye: l.Goodbye,
-		ctx: ctx, conclude: done,
+		linger: cmp.Or(l.linger, linger), ctx: ctx, conclude: done,
 	}
 	if q, ok := l.Client.(Quiet); ok {
-		if c.lot = q.Parking(c.kill); c.lot != nil {
+		if c.lot, c.sockets[up] = q.Parking(c.kill); c.lot != nil {
 			c.quiet = q
-			c.raw = socket(l.Server)
+			c.sockets[down] = socket(l.Server)
 		}
 	}
 	c.stop = context.AfterFunc(ctx, c.leave)
-	go c.up()
 	go c.down()
+	c.up()
 }
 
-// socket returns a server's connection as one that can be parked, or nil. What
-// wraps a socket, like TLS, may have read more than it has yielded.
-func socket(nc net.Conn) syscall.RawConn {
+// socket returns that of a server's connection, or nil. What wraps a socket,
+// like TLS, may have read more than it has yielded.
+func socket(nc net.Conn) *park.Socket {
 	if wrapped, ok := nc.(interface{ Bare() net.Conn }); ok {
 		nc = wrapped.Bare()
 	}
-	switch nc := nc.(type) {
-	case *net.TCPConn:
-		return rawConn(nc)
-	case *net.UnixConn:
-		return rawConn(nc)
-	}
-	return nil
-}
-
-func rawConn(c syscall.Conn) syscall.RawConn {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	return rc
+	s, _ := park.NewSocket(nc)
+	return s
 }
 
 // Run carries bytes between client and server until both directions have
