@@ -46,7 +46,7 @@ type Conn struct {
 	// ServerName, Remote and Local, which the table shows to others.
 	busy     bool    // over a limit: it hears so, and goes
 	handled  bool    // a handler has it, or had
-	detached bool    // it outlives ServeConn
+	owner    uint8   // who finishes it, see own
 	parks    bool    // it is parked now and then
 	closing  bool    // the handler is done, and what is left ends by itself
 	pooled   int     // index in the table's pool, or negative
@@ -96,9 +96,7 @@ func (c *Conn) Unread(b []byte) {
 // CloseWrite ends the direction to the client, with close_notify if it is TLS.
 func (c *Conn) CloseWrite() error {
 	if tc, ok := c.Conn.(*tls.Conn); ok {
-		if err := tc.CloseWrite(); err != nil {
-			return err
-		}
+		return tc.CloseWrite()
 	}
 	return c.wire.CloseWrite()
 }
@@ -110,12 +108,14 @@ func (c *Conn) CloseWrite() error {
 // waits for it. The end of ctx means the same as before. A panic of ServeConn
 // ends the connection too.
 func (c *Conn) Detach() (done func()) {
-	t := &c.srv.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	c.detached = true
+	c.own()
 	return c.finish
 }
+
+// Go continues with f, which may take long, after ServeConn has returned. It is
+// the last thing that ServeConn does, on a goroutine whose stack is large, and f
+// is as good as the rest of it, on one whose stack is small.
+func (c *Conn) Go(f func()) { go c.run(c.own(), f) }
 
 // Overdue ends when Shutdown does not wait any longer, and closes the
 // connection: a handler that finishes something for a client that is drained

@@ -63,9 +63,13 @@ type echo struct {
 
 	mu     sync.Mutex
 	ticket park.Ticket // guarded by mu
+	wakes  int         // guarded by mu
 }
 
 func (e *echo) Wake() {
+	e.mu.Lock() // for who looks at it while it is parked
+	e.wakes++
+	e.mu.Unlock()
 	b := make([]byte, 64<<10)
 	for {
 		n, err := e.c.TryRead(b)
@@ -148,6 +152,7 @@ func TestParkedKeepsLittle(t *testing.T) {
 		for e.echoed < 3*(len(big)+2) {
 			e = <-h.parked
 		}
+		e.mu.Lock()
 		tc := e.c.Conn.(*tls.Conn)
 		if raw, hand := kept(tc, "rawInput"), kept(tc, "hand"); raw+hand > 0 {
 			t.Errorf("%s: it keeps %d and %d bytes", tls.VersionName(version), raw, hand)
@@ -161,6 +166,7 @@ func TestParkedKeepsLittle(t *testing.T) {
 		if e.c.Key.IsZero() {
 			t.Error("the key is forgotten too")
 		}
+		e.mu.Unlock()
 		c.send("on")
 		c.want("on")
 	}
@@ -370,4 +376,30 @@ func TestWriteJoinsRecords(t *testing.T) {
 		c.want(strings.Repeat("x", size-2))
 		c.want("a")
 	}
+}
+
+// passer is a handler that goes on elsewhere, twice.
+type passer struct{ talker }
+
+func (h *passer) ServeConn(ctx context.Context, c *mux.Conn) {
+	c.Go(func() { c.Go(func() { h.talker.ServeConn(ctx, c) }) })
+}
+
+func TestGo(t *testing.T) {
+	b := start(t, func(c *mux.Config) {
+		c.Handlers = map[alpn.Protocol]mux.Handler{alpn.IMAP: &passer{talker{name: "imap"}}}
+	})
+	addr := b.listen(alpn.Shared)
+	for range 100 { // it matters who is first
+		c := connect(t, addr, clientConfig("imap"))
+		c.want("hello imap")
+		c.send("a")
+		c.line()
+		c.Close()
+	}
+	c := connect(t, addr, clientConfig("imap"))
+	c.want("hello imap")
+	b.stop()
+	c.want("bye shutting down")
+	c.wantEnd()
 }

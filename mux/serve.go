@@ -13,20 +13,58 @@ import (
 // may say nothing before it is taken for an HTTP client.
 const sniffSilence = 10 * time.Second
 
-// open is the connection's first goroutine: PROXY header and TLS handshake. A
-// second one goes on, as a handshake leaves a large stack behind, and
-// connections that idle should not keep it.
+// open is the connection's goroutine: PROXY header, TLS handshake, and its
+// handler. The handshake leaves a large stack behind; what idles goes on
+// elsewhere (see Go and Detach).
 func (c *Conn) open() {
-	ok := false
+	growStack(0)
+	c.run(c.own(), func() {
+		if c.prepare() {
+			c.serve()
+		}
+	})
+}
+
+// growStack makes the stack large enough for a handshake and a login, at once,
+// and while there is nothing on it that must be copied: growing by and by is a
+// twentieth of what a connection costs.
+//
+//go:noinline
+func growStack(i int) byte {
+	var room [stackRoom]byte
+	return room[i]
+}
+
+const stackRoom = 12 << 10
+
+// run runs f for the owner of the connection, and finishes that unless it has
+// another one then.
+func (c *Conn) run(owner uint8, f func()) {
+	panicked := true
 	defer func() {
 		c.recovered(recover())
-		if ok {
-			go c.serve()
-		} else {
+		if panicked || c.isOwner(owner) {
 			c.finish()
 		}
 	}()
-	ok = c.prepare()
+	f()
+	panicked = false
+}
+
+// own makes its caller the owner of the connection, who has to finish it.
+func (c *Conn) own() (owner uint8) {
+	t := &c.srv.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.owner++
+	return c.owner
+}
+
+func (c *Conn) isOwner(owner uint8) bool {
+	t := &c.srv.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return c.owner == owner
 }
 
 // prepare gets the connection ready for its handler; false: it is over.
@@ -54,15 +92,8 @@ func (c *Conn) prepare() bool {
 	return c.handshake() == nil && c.Protocol != alpn.ACME
 }
 
-// serve is the connection's second goroutine.
+// serve finds the handler and has it serve the connection.
 func (c *Conn) serve() {
-	panicked := false
-	defer func() {
-		if panicked || !c.isDetached() {
-			c.finish()
-		}
-	}()
-	defer func() { panicked = c.recovered(recover()) }()
 	if c.Protocol == "" && !c.sniff() {
 		return
 	}
@@ -127,11 +158,10 @@ func (c *Conn) handler() Handler {
 
 // recovered logs a panic, if r is one. It is called by deferred functions
 // alone, so that the stack still shows where it came from.
-func (c *Conn) recovered(r any) bool {
+func (c *Conn) recovered(r any) {
 	if r != nil {
 		c.Panicked(r, debug.Stack())
 	}
-	return r != nil
 }
 
 // Panicked logs a panic in a goroutine that works for a detached connection,
@@ -140,11 +170,4 @@ func (c *Conn) Panicked(value any, stack []byte) {
 	c.SetReason("panic")
 	c.srv.config.Log.Error().Uint64("id", c.ID).Str("protocol", string(c.Protocol)).
 		Any("panic", value).Bytes("stack", stack).Msg("panic")
-}
-
-func (c *Conn) isDetached() bool {
-	t := &c.srv.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return c.detached
 }

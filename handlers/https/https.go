@@ -90,6 +90,10 @@ func (s *Server) Busy() []byte {
 // and to send GOAWAY on it. A handler that hijacks its connection is done with
 // it when it returns, or has left a lifetime.next.
 func (s *Server) ServeConn(ctx context.Context, c *mux.Conn) {
+	c.Go(func() { s.serve(ctx, c) })
+}
+
+func (s *Server) serve(ctx context.Context, c *mux.Conn) {
 	life := &lifetime{done: make(chan struct{})}
 	server := s.newServer(c, life)
 	ended := make(chan struct{})

@@ -7,8 +7,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -69,23 +67,21 @@ func (h *Handler) currentLimits() Limits {
 // Busy is the whole answer to a connection that is over a limit.
 func (h *Handler) Busy() []byte { return []byte("* BYE [UNAVAILABLE] Too many connections\r\n") }
 
-// ServeConn serves one connection. One whose session needs no goroutine goes on
-// after it has returned.
+// ServeConn serves one connection: until somebody has logged in, and as long as
+// the session is busy then. The session goes on after it has returned, with
+// nothing of the time before login.
 func (h *Handler) ServeConn(ctx context.Context, c *mux.Conn) {
-	session := h.admitAside(ctx, c)
-	if session == nil {
-		return
-	}
-	// Nothing of the time before login is alive here: connections idle in Serve.
-	if s, ok := session.(backend.IMAPStarter); ok {
+	switch session := h.admit(ctx, c).(type) {
+	case nil:
+	case backend.IMAPStarter:
 		done := c.Detach()
-		s.Start(ctx, c, func(err error) {
+		session.Start(ctx, c, func(err error) {
 			defer done()
 			conclude(ctx, c, err)
 		})
-		return
+	default:
+		c.Go(func() { conclude(ctx, c, session.Serve(ctx, c)) })
 	}
-	conclude(ctx, c, session.Serve(ctx, c))
 }
 
 // conclude notes how a session ended.
@@ -103,27 +99,6 @@ func conclude(ctx context.Context, c *mux.Conn, err error) {
 type panicError interface {
 	error
 	Stack() []byte
-}
-
-// admitAside runs admit on a goroutine of its own, whose stack, which look-ups
-// and writes have made large, goes with it. A panic goes on in the caller's.
-func (h *Handler) admitAside(ctx context.Context, c *mux.Conn) (session backend.IMAPSession) {
-	done := make(chan struct{})
-	var panicked any
-	go func() {
-		defer close(done)
-		defer func() {
-			if r := recover(); r != nil {
-				panicked = fmt.Sprintf("%v\n%s", r, debug.Stack())
-			}
-		}()
-		session = h.admit(ctx, c)
-	}()
-	<-done
-	if panicked != nil {
-		panic(panicked)
-	}
-	return session
 }
 
 // admit leads a connection to its session. It returns nil when the connection

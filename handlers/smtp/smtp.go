@@ -55,6 +55,10 @@ func (h *Handler) Busy() []byte { return []byte(replyBusy) }
 
 // ServeConn implements mux.Handler.
 func (h *Handler) ServeConn(ctx context.Context, c *mux.Conn) {
+	c.Go(func() { h.serve(ctx, c) })
+}
+
+func (h *Handler) serve(ctx context.Context, c *mux.Conn) {
 	inTLS := !c.Port.StartTLS()
 	if !inTLS && !h.startTLS(ctx, c) {
 		return
