@@ -95,6 +95,18 @@ func TestProxyClosesForeign(t *testing.T) {
 		t.Fatalf("%v, closed %d times", err, *foreign)
 	}
 	verify(t, session, "")
+
+	other := backendtest.StartScript(t, dialog(greeting, byOwnWord, loggedIn))
+	opened, err := proxy(t, other.Address).Passwords(backend.IMAP, clientOf()).Login(t.Context(), alice, nil, password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l = loginOf(alice)
+	l.Opened = opened
+	if session, err = p.OpenIMAP(t.Context(), l, clientOf()); err != nil || s.Accepted() != 2 {
+		t.Fatalf("%v, %d connections", err, s.Accepted())
+	}
+	verify(t, session, "")
 }
 
 // A busy server is up, a silent one is not; the health checks of both parts

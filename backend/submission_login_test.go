@@ -127,6 +127,20 @@ func TestSubmissionLoginRefused(t *testing.T) {
 	}
 }
 
+// A name that holds the separator would make its user a master user.
+func TestSubmissionSeparatorInName(t *testing.T) {
+	for _, m := range []backend.Method{backend.Master, backend.MasterSeparator} {
+		f := newSubmissionFake(t, nil)
+		p := f.proxy(method(m), func(c *backend.ProxyConfig) {
+			c.Submission.User, c.Submission.Password, c.Submission.Separator = "gateway", "secret", "%"
+		})
+		_, err := p.OpenSubmission(context.Background(), loginOf("bob%alice@example.org"), here)
+		if beginning(err) != "451 4.3.0" || f.opened() != 0 {
+			t.Errorf("%s: %v, %d connections", m, err, f.opened())
+		}
+	}
+}
+
 // A key alone opens nothing at a server that wants passwords.
 func TestSubmissionNeedsPassword(t *testing.T) {
 	f := newSubmissionFake(t, nil)
