@@ -55,7 +55,7 @@ func openBackends(cfg *Config, own *backend.Embedded, log zerolog.Logger) (*back
 		for _, d := range c.Domains {
 			set.Domains[d] = c.Name
 		}
-		c.warnOfKeys(log)
+		c.warn(log)
 	}
 	if set.Default != embedded {
 		usual.Backends = make(map[string]backend.Backend)
@@ -69,12 +69,15 @@ func openBackends(cfg *Config, own *backend.Embedded, log zerolog.Logger) (*back
 	return b, nil
 }
 
-// warnOfKeys warns when nobody can log in by key.
-func (b *Backend) warnOfKeys(log zerolog.Logger) {
+// warn warns of what may be meant, and may not.
+func (b *Backend) warn(log zerolog.Logger) {
 	for _, s := range b.parts() {
+		log := log.With().Str("backend", b.Name).Str("service", s.key).Logger()
 		if s.has() && s.Login == "" {
-			log.Warn().Str("backend", b.Name).Str("service", s.key).
-				Msg("without login nobody can log in there by key, only by password")
+			log.Warn().Msg("without login nobody can log in there by key, only by password")
+		}
+		if s.Login == "trusted" && s.ClientAddress != "none" {
+			log.Warn().Msg("a server that trusts the gateway's address (login: trusted) may judge by the client's, which it is told (client_address)")
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -152,6 +153,25 @@ backends:
 	cfg.DefaultBackend = "kept"
 	if got := cfg.domainsOf(embedded); len(got) != 0 {
 		t.Errorf("own domains %q", got)
+	}
+}
+
+func TestBackendWarnings(t *testing.T) {
+	for _, tt := range []struct{ part, want string }{
+		{"imap: {addresses: ['[::1]:1']}", "by key"},
+		{"imap: {addresses: ['[::1]:1'], login: master, master_user: m, master_password_file: secret}", ""},
+		{"submission: {addresses: ['[::1]:1'], login: trusted}", ""},
+		{"submission: {addresses: ['[::1]:1'], login: trusted, client_address: xclient}", "which it is told"},
+		{"submission: {addresses: ['[::1]:1'], login: trusted, client_address: proxy}", "which it is told"},
+	} {
+		var log strings.Builder
+		cfg := readBackends(t, "backends:\n  - name: mail\n    "+tt.part+"\n")
+		if _, err := openBackends(cfg, new(backend.Embedded), zerolog.New(&log)); err != nil {
+			t.Fatal(err)
+		}
+		if got := log.String(); strings.Count(got, "\n") != min(1, len(tt.want)) || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: %q", tt.part, got)
+		}
 	}
 }
 
