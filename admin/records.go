@@ -24,31 +24,28 @@ func (s *Service) Records(_ context.Context, who Actor, domain string) ([]Record
 		return nil, err
 	}
 	domain = hostName(domain)
-	for _, d := range s.Zones {
-		if d.Domain == domain {
-			return zone.Records(s.complete(d)), nil
-		}
+	i := slices.IndexFunc(s.Zones, func(d zone.Deployment) bool { return d.Domain == domain })
+	if i < 0 {
+		return nil, fmt.Errorf("dns: %q: %w", domain, accounts.ErrDomain)
 	}
-	return nil, fmt.Errorf("dns: %q: %w", domain, accounts.ErrDomain)
+	return s.records(s.Zones[i]), nil
 }
 
-// complete adds to a deployment what changes while the gateway runs.
-func (s *Service) complete(d zone.Deployment) zone.Deployment {
-	d.ECH = s.Certs.ECHConfigList()
-	d.Keys = make(map[string][][32]byte)
+// records returns the records of deployments, each once. It adds to them what
+// changes while the gateway runs.
+func (s *Service) records(zones ...zone.Deployment) (all []Record) {
+	keys := make(map[string][][32]byte)
 	for _, st := range s.Certs.Status() {
-		if key := [32]byte(st.SPKI); st.SPKI != (authkeys.Fingerprint{}) && !slices.Contains(d.Keys[st.Name], key) {
-			d.Keys[st.Name] = append(d.Keys[st.Name], key)
+		if key := [32]byte(st.SPKI); st.SPKI != (authkeys.Fingerprint{}) && !slices.Contains(keys[st.Name], key) {
+			keys[st.Name] = append(keys[st.Name], key)
 		}
 	}
-	return d
-}
-
-// records returns those of all domains, each once.
-func (s *Service) records() (all []Record) {
-	for _, d := range s.Zones {
-		for _, r := range zone.Records(s.complete(d)) {
-			if !slices.Contains(all, r) {
+	seen := make(map[Record]bool)
+	for _, d := range zones {
+		d.ECH, d.Keys = s.Certs.ECHConfigList(), keys
+		for _, r := range zone.Records(d) {
+			if !seen[r] {
+				seen[r] = true
 				all = append(all, r)
 			}
 		}
@@ -58,7 +55,7 @@ func (s *Service) records() (all []Record) {
 
 // recordsAbout returns the records of one host.
 func (s *Service) recordsAbout(name string) []Record {
-	return slices.DeleteFunc(s.records(), func(r Record) bool { return r.About != name })
+	return slices.DeleteFunc(s.records(s.Zones...), func(r Record) bool { return r.About != name })
 }
 
 // ECH is what the world has to know to hide what it asks for.
@@ -82,6 +79,6 @@ func (s *Service) ShowECH(_ context.Context, who Actor) (*ECH, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ech show: %w", err)
 	}
-	records := slices.DeleteFunc(s.records(), func(r Record) bool { return r.Type != "HTTPS" && r.Type != "SVCB" })
+	records := slices.DeleteFunc(s.records(s.Zones...), func(r Record) bool { return r.Type != "HTTPS" && r.Type != "SVCB" })
 	return &ECH{PublicName: name, ConfigList: list, Records: records}, nil
 }

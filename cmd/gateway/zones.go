@@ -11,52 +11,56 @@ import (
 )
 
 // zones are what the domains' DNS records are computed from.
-func (g *gateway) zones() (all []zone.Deployment) {
-	public := g.publicAddresses()
-	for _, domain := range g.cfg.Domains {
-		d := g.cfg.zone(domain)
+func (g *gateway) zones() []zone.Deployment {
+	public, all := g.publicAddresses(), g.cfg.zones()
+	for i := range all {
+		d := &all[i]
 		d.Addresses, d.SharedPort = public, uint16(g.sharedPort())
 		d.IMAPSPort, d.SubmissionsPort = g.sockets.port(alpn.IMAPS), g.sockets.port(alpn.Submissions)
-		all = append(all, d)
 	}
 	return all
 }
 
-// zone is what the configuration says of a domain.
-func (c *Config) zone(domain string) zone.Deployment {
-	within := func(names ...string) []string {
-		return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return c.domainOf(n) != domain })
+// zones are what the configuration says of each domain.
+func (c *Config) zones() []zone.Deployment {
+	all, of := make([]zone.Deployment, len(c.Domains)), make(map[string]*zone.Deployment, len(c.Domains))
+	for i, domain := range c.Domains {
+		d := &all[i]
+		of[domain] = d
+		d.Domain, d.Hostname, d.Web = domain, c.hostname(), []string{domain}
+		d.Autoconfig, d.MTASTS = c.webNamesOf(domain)
+		d.MTASTSID, d.Issuers = c.WebNames.MTASTS, c.TLS.ACME.issuers()
 	}
-	d := zone.Deployment{
-		Domain: domain, Hostname: c.hostname(),
-		IMAP: within(c.imapNames()...), Submission: within(c.submissionNames()...),
-		MTASTSID: c.WebNames.MTASTS,
-		Web:      within(append([]string{domain, c.TLS.ECH.PublicName}, c.TLS.Names...)...),
-		Issuers:  c.TLS.ACME.issuers(),
+	// A name is in the zone of the longest domain that it is below of, else in the
+	// first one.
+	in := func(name string) *zone.Deployment {
+		for rest, more := name, true; more; _, rest, more = strings.Cut(rest, ".") {
+			if d := of[rest]; d != nil {
+				return d
+			}
+		}
+		return &all[0]
 	}
-	d.Autoconfig, d.MTASTS = c.webNamesOf(domain)
-	if len(d.IMAP) == 0 { // all domains share what is set in mail_names
-		d.IMAP = c.imapNames()
+	for _, n := range c.imapNames() {
+		in(n).IMAP = append(in(n).IMAP, n)
 	}
-	if len(d.Submission) == 0 {
-		d.Submission = c.submissionNames()
+	for _, n := range c.submissionNames() {
+		in(n).Submission = append(in(n).Submission, n)
 	}
-	return d
-}
-
-// domainOf returns the domain whose zone a name is most likely in: the longest
-// one that it is or is below of, else the first.
-func (c *Config) domainOf(name string) string {
-	best := ""
-	for _, d := range c.Domains {
-		if (name == d || strings.HasSuffix(name, "."+d)) && len(d) > len(best) {
-			best = d
+	for _, n := range append([]string{c.TLS.ECH.PublicName}, c.TLS.Names...) {
+		if n != "" {
+			in(n).Web = append(in(n).Web, n)
 		}
 	}
-	if best == "" {
-		return c.Domains[0]
+	for i := range all { // domains that have no mail names share those of others
+		if len(all[i].IMAP) == 0 {
+			all[i].IMAP = c.imapNames()
+		}
+		if len(all[i].Submission) == 0 {
+			all[i].Submission = c.submissionNames()
+		}
 	}
-	return best
+	return all
 }
 
 // port returns the first port of a kind; 0: there is none.
