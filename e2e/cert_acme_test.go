@@ -309,6 +309,44 @@ func TestACMEOverHTTP(t *testing.T) {
 	}
 }
 
+// TestACMERenewal: certificates that last for seconds are renewed while clients
+// come and a connection stays; and when the CA is away, the last ones are served
+// beyond their end.
+func TestACMERenewal(t *testing.T) {
+	p := freePort(t)
+	ca := acmetest.Start(t, acmetest.Options{TLSPort: p, Validity: 6 * time.Second})
+	g := certGateway(t, p, 0, acmeKeys(ca))
+	g.start()
+	g.awaitCerts(5, hasCert)
+	stop := g.knock()
+	served := func() *x509.Certificate {
+		_, leaf, err := g.greets(&tls.Config{ServerName: "imap.example.org", InsecureSkipVerify: true, NextProtos: []string{"imap"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return leaf
+	}
+	first := served()
+	for end := time.Now().Add(patience); served().SerialNumber.Cmp(first.SerialNumber) == 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("no renewal")
+		}
+	}
+	second := served()
+	if time.Now().After(first.NotAfter) || !bytes.Equal(first.RawSubjectPublicKeyInfo, second.RawSubjectPublicKeyInfo) {
+		t.Errorf("renewed at %v, %v being the end of the first, or with another key", second.NotBefore, first.NotAfter)
+	}
+	ca.Override(acmetest.Down)
+	time.Sleep(time.Until(served().NotAfter) + time.Second)
+	stop()
+	if last := served(); time.Now().Before(last.NotAfter) {
+		t.Errorf("the CA is away, and the certificate is new: %v", last.NotAfter)
+	}
+	if c := g.certs("show", "imap.example.org")[0]; !strings.Contains(c.Error, "503") || !c.NextRenewal.After(time.Now()) {
+		t.Errorf("shown: %+v", c)
+	}
+}
+
 // TestACMEWithoutPort80: http-01 with nowhere to answer it is a mistake.
 func TestACMEWithoutPort80(t *testing.T) {
 	g := certGateway(t, freePort(t), 0, "  acme: {agree_terms: true, http01: true}\n")
