@@ -21,7 +21,6 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, p alpn.Port) error 
 	defer s.table.unlisten(ln)
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
-	tuneListener(ln, s.limits.Load())
 
 	var pause backoff
 	for {

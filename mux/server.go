@@ -122,12 +122,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // SetLimits replaces the limits for connections accepted from now on.
-func (s *Server) SetLimits(l Limits) {
-	s.limits.Store(l.withDefaults())
-	for _, ln := range s.table.listening() {
-		tuneListener(ln, s.limits.Load())
-	}
-}
+func (s *Server) SetLimits(l Limits) { s.limits.Store(l.withDefaults()) }
 
 // Conns returns a snapshot of the live connections, oldest first.
 func (s *Server) Conns() []Info { return s.table.infos() }

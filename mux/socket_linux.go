@@ -18,20 +18,15 @@ func (l *Limits) keepIdle() time.Duration     { return l.DeadPeer / 3 }
 func (l *Limits) keepInterval() time.Duration { return l.DeadPeer / 18 }
 func (l *Limits) userTimeout() time.Duration  { return l.DeadPeer / 2 }
 
-// tuneListener sets what connections inherit from their listener. What cannot
-// be set is no reason not to serve.
-func tuneListener(ln net.Listener, l *Limits) {
-	if sc, ok := ln.(syscall.Conn); ok {
-		setOption(sc, unix.TCP_USER_TIMEOUT, l.userTimeout())
-	}
-}
-
-// tuneSocket sets the options that package net overrides at accept. That delays
-// are off and keepalives on is its default.
+// tuneSocket sets the options of an accepted connection: package net has its own
+// idea of keepalives, and those that were in the queue when a listener's options
+// changed have its former ones. That delays are off and keepalives on is net's
+// default. What cannot be set is no reason not to serve.
 func tuneSocket(nc net.Conn, l *Limits) {
 	if tc, ok := nc.(*net.TCPConn); ok {
 		setOption(tc, unix.TCP_KEEPIDLE, l.keepIdle())
 		setOption(tc, unix.TCP_KEEPINTVL, l.keepInterval())
+		setOption(tc, unix.TCP_USER_TIMEOUT, l.userTimeout())
 	}
 }
 

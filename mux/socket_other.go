@@ -4,9 +4,6 @@ package mux
 
 import "net"
 
-// tuneListener has nothing to do here.
-func tuneListener(net.Listener, *Limits) {}
-
 // tuneSocket sets how soon a peer that vanished is noticed.
 func tuneSocket(nc net.Conn, l *Limits) {
 	if tc, ok := nc.(*net.TCPConn); ok {

@@ -71,12 +71,6 @@ func (t *table) unlisten(ln net.Listener) {
 	delete(t.listeners, ln)
 }
 
-func (t *table) listening() []net.Listener {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.Collect(maps.Keys(t.listeners))
-}
-
 func (t *table) closed() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -43,7 +43,7 @@ type options struct {
 	grace  time.Duration
 	link   func(*splice.Link)
 	dial   func(addr string) (net.Conn, error) // default: plain TCP
-	listen func(net.Listener) net.Listener     // of servers
+	tls    bool                                // servers speak it
 	cover  bool                                // clients cannot be parked
 }
 
@@ -52,8 +52,9 @@ func newEdge(t testing.TB, o options) *edge {
 	e := &edge{t: t, results: make(chan error, 10000), edit: o.link}
 	e.servers = listen(t)
 	addr := e.servers.Addr().String()
-	if o.listen != nil {
-		e.servers = o.listen(e.servers)
+	if o.tls {
+		config := &tls.Config{Certificates: []tls.Certificate{muxtest.KeyPair(t, "imap.internal")}}
+		e.servers = tls.NewListener(e.servers, config)
 	}
 	if o.dial == nil {
 		o.dial = func(addr string) (net.Conn, error) { return net.Dial("tcp", addr) }
@@ -87,9 +88,13 @@ func newEdge(t testing.TB, o options) *edge {
 	return e
 }
 
+// listen makes a listener as the gateway's are: without Multipath TCP, which has
+// no TCP_USER_TIMEOUT.
 func listen(t testing.TB) net.Listener {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	var c net.ListenConfig
+	c.SetMultipathTCP(false)
+	ln, err := c.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"posthorn/mux"
-	"posthorn/mux/muxtest"
 	"posthorn/splice"
 )
 
@@ -35,7 +34,7 @@ var ways = []struct {
 	options options
 }{
 	{"tcp", options{}},
-	{"tls server", overTLS()},
+	{"tls server", options{dial: dialTLS, tls: true}},
 	{"nothing parks", options{cover: true}},
 }
 
@@ -50,45 +49,20 @@ func (l covered) Accept() (net.Conn, error) {
 	return struct{ *net.TCPConn }{nc.(*net.TCPConn)}, nil
 }
 
-func overTLS() options {
-	var pair tls.Certificate
-	return options{
-		listen: func(ln net.Listener) net.Listener {
-			return lateTLS{ln, &pair}
-		},
-		dial: func(addr string) (net.Conn, error) {
-			return tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
-		},
-	}
-}
-
-// lateTLS makes handshakes as a TLS server, with a pair that is made when it is
-// needed.
-type lateTLS struct {
-	net.Listener
-	pair *tls.Certificate
-}
-
-func (l lateTLS) Accept() (net.Conn, error) {
-	nc, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return tls.Server(nc, &tls.Config{Certificates: []tls.Certificate{*l.pair}}), nil
+func dialTLS(addr string) (net.Conn, error) {
+	return tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
 }
 
 func eachWay(t *testing.T, test func(t *testing.T, e *edge)) {
 	for _, w := range ways {
-		t.Run(w.name, func(t *testing.T) {
-			o := w.options
-			if o.listen != nil {
-				pair := muxtest.KeyPair(t, "imap.internal")
-				o.listen = func(ln net.Listener) net.Listener { return lateTLS{ln, &pair} }
-			}
-			o.link = func(l *splice.Link) { l.Goodbye = goodbye }
-			test(t, newEdge(t, o))
-		})
+		t.Run(w.name, func(t *testing.T) { test(t, newWayEdge(t, w.options)) })
 	}
+}
+
+func newWayEdge(t *testing.T, o options) *edge {
+	t.Helper()
+	o.link = func(l *splice.Link) { l.Goodbye = goodbye }
+	return newEdge(t, o)
 }
 
 // goodbye fits after a line.
