@@ -54,7 +54,7 @@ func (a *Auth) password(ctx context.Context, c claim, password string) (*Login, 
 		return nil, refuse(Malformed, "empty or with a NUL")
 	}
 	return a.admit(ctx, c, func(t *attempt) (*Login, error) {
-		if a.keeps(c, &t.candidate) {
+		if a.keeps(c, t.account) {
 			return a.ask(ctx, t, password)
 		}
 		return a.local(ctx, t, func(v verifier) error {
@@ -101,7 +101,7 @@ func (a *Auth) admit(ctx context.Context, c claim, try func(*attempt) (*Login, e
 	end := failed // so it is if try panics
 	defer func() { permit.settle(end) }()
 	t := &attempt{claim: c, keyed: keyed, blocked: permit.blocked}
-	if t.candidate, err = s.candidate(ctx, c.user); err != nil {
+	if t.account, err = s.find(ctx, c.user); err != nil {
 		end = passed
 		return nil, err
 	}
@@ -148,6 +148,9 @@ func (a *Auth) check(ctx context.Context, t *attempt, proof func(verifier) error
 		return err
 	}
 	defer free()
+	if err := a.store.verify(ctx, t.user, &t.candidate); err != nil {
+		return err
+	}
 	err = t.judge(t.claim, t.keyed, proof(t.verifier))
 	if t.blocked {
 		return refuse(Throttled, "")
@@ -173,26 +176,39 @@ type candidate struct {
 	decoy    bool
 }
 
-func (s *Store) candidate(ctx context.Context, user string) (candidate, error) {
-	c := candidate{verifier: s.decoys.verifier(foldUser(user)), decoy: true}
+func (s *Store) candidate(ctx context.Context, user string) (c candidate, err error) {
+	if c.account, err = s.find(ctx, user); err != nil {
+		return c, err
+	}
+	err = s.verify(ctx, user, &c)
+	return c, err
+}
+
+// find returns the account of a user; nil: there is none.
+func (s *Store) find(ctx context.Context, user string) (*Account, error) {
 	a, err := s.ByAddress(ctx, user)
 	if errors.Is(err, ErrNoAccount) {
-		return c, nil
+		return nil, nil
 	}
-	if err != nil {
-		return c, err
+	return a, err
+}
+
+// verify completes c by a verifier.
+func (s *Store) verify(ctx context.Context, user string, c *candidate) error {
+	c.verifier, c.decoy = s.decoys.verifier(foldUser(user)), true
+	if c.account == nil {
+		return nil
 	}
-	c.account = a
-	b, err := s.kv.Get(ctx, passwordPrefix+a.ID)
+	b, err := s.kv.Get(ctx, passwordPrefix+c.account.ID)
 	if errors.Is(err, store.ErrNotFound) {
-		return c, nil
+		return nil
 	}
 	if err != nil {
-		return c, err
+		return err
 	}
 	c.verifier, err = decodeVerifier(b)
 	c.decoy = false
-	return c, err
+	return err
 }
 
 // foldUser makes the spellings of one user name the same, whether or not there

@@ -37,12 +37,12 @@ var (
 
 // keeps reports whether the mail system behind the gateway has the password for
 // c. It never hears of what is no address.
-func (a *Auth) keeps(c claim, cand *candidate) bool {
+func (a *Auth) keeps(c claim, account *Account) bool {
 	if a.peer.Passwords == nil {
 		return false
 	}
 	address, err := ParseAddress(c.user)
-	return err == nil && a.peer.Passwords.Keeps(address, cand.account)
+	return err == nil && a.peer.Passwords.Keeps(address, account)
 }
 
 // ask is check for a password that the mail system behind the gateway keeps.
@@ -76,7 +76,6 @@ func (a *Auth) ask(ctx context.Context, t *attempt, password string) (l *Login, 
 			return nil, err
 		}
 	}
-	t.decoy = false
 	if err := t.judge(t.claim, t.keyed, nil); err != nil {
 		return nil, err
 	}
