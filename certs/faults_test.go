@@ -312,3 +312,56 @@ func TestDamagedRecords(t *testing.T) {
 		}
 	}
 }
+
+// unreadable is a KV whose records cannot be read for a while.
+type unreadable struct {
+	store.KV
+	broken atomic.Bool
+}
+
+func (u *unreadable) Get(ctx context.Context, key string) ([]byte, error) {
+	if u.broken.Load() {
+		return nil, errDisk
+	}
+	return u.KV.Get(ctx, key)
+}
+
+// A certificate that could not be read once is served as soon as it can be,
+// without the CA.
+func TestStoreCannotBeRead(t *testing.T) {
+	t.Parallel()
+	names := []string{"mail.example.org"}
+	kv := &unreadable{KV: memory(t)}
+	config := certs.Config{Names: names, ACME: &certs.ACME{AgreeTerms: true, Directory: "https://127.0.0.1:1/"}, Store: kv}
+	fillStore(t, kv, newManager(t, config), names)
+	m := newManager(t, config)
+	hello := &tls.ClientHelloInfo{ServerName: names[0]}
+	kv.broken.Store(true)
+	if c, err := m.GetCertificate(hello); c != nil || err != nil {
+		t.Fatalf("%v, %v", c, err)
+	}
+	kv.broken.Store(false)
+	run(t, m)
+	eventually(t, "the certificate is served", func() bool {
+		c, err := m.GetCertificate(hello)
+		return c != nil && err == nil
+	})
+}
+
+// To a gateway whose clock is ahead every certificate is nearly over. It does
+// not order them one after the other.
+func TestClockIsAheadOfTheCA(t *testing.T) {
+	t.Parallel()
+	g := listen(t)
+	ca := acmetest.Start(t, acmetest.Options{TLSPort: g.port()})
+	c := newClock()
+	c.set(80 * 24 * time.Hour)
+	config := acmeConfig(ca, "mail.example.org")
+	config.Now = c.time
+	m := newManager(t, config)
+	g.serve(m)
+	eventually(t, "a certificate", func() bool { return obtained(m) })
+	if wait := m.Status()[0].NextRenewal.Sub(c.time()); wait < 24*time.Hour {
+		t.Errorf("the next one is ordered in %v", wait)
+	}
+}

@@ -55,7 +55,11 @@ func (i *issuer) refresh(ctx context.Context, n *renewals, r *renewal) bool {
 		return false // there is none, or it cannot be told
 	}
 	id, err := i.stored(ctx, n, r, chain)
-	if err != nil || current != nil && !id.notAfter.After(current.notAfter) || id.pair() == nil {
+	if err != nil || id.pair() == nil {
+		return false
+	}
+	// One that could not be read, but can be now, is news as well.
+	if current != nil && current.pair() != nil && !id.notAfter.After(current.notAfter) {
 		return false
 	}
 	i.mu.Lock()
@@ -82,7 +86,7 @@ func (i *issuer) obtain(ctx context.Context, n *renewals, r *renewal) error {
 	}
 	id := newIdentity(&tls.Certificate{Certificate: chain, PrivateKey: key, Leaf: leaf})
 	i.mu.Lock()
-	r.current, r.next, r.failures, r.err = id, renewAt(n.name, id), 0, nil
+	r.current, r.next, r.failures, r.err = id, i.renewAfter(n.name, id), 0, nil
 	next := r.next
 	i.mu.Unlock()
 	i.count("ok")
@@ -135,7 +139,7 @@ func (i *issuer) save(ctx context.Context, n *renewals, r *renewal, chain []byte
 		i.log.Error().Err(err).Str("name", n.name).Msg("certificate was not stored; it is served from memory")
 		return
 	}
-	r.unsaved, r.next = nil, renewAt(n.name, r.current)
+	r.unsaved, r.next = nil, i.renewAfter(n.name, r.current)
 }
 
 // failed notes that an attempt failed, and when the next one is due.
@@ -189,6 +193,18 @@ func renewAt(name string, id *identity) time.Time {
 	lead := min(id.lifetime()/3, longestLead)
 	spread := time.Duration(float64(lead/10) * float64(h.Sum32()) / (1 << 32))
 	return id.notAfter.Add(-lead - spread)
+}
+
+// renewAfter is renewAt for a certificate that was issued just now. One that is
+// nearly over all the same, since the clocks of CA and gateway differ, is not
+// renewed over and over: five in a week are the narrowest limit that CAs have, and
+// a sixtieth of 90 days is a day and a half.
+func (i *issuer) renewAfter(name string, id *identity) time.Time {
+	at, soonest := renewAt(name, id), i.now().Add(id.lifetime()/60)
+	if at.Before(soonest) {
+		return soonest
+	}
+	return at
 }
 
 // readRoots reads the certificates that a CA's own is checked with.
