@@ -34,7 +34,7 @@ func (m *Manager) warn() {
 	named := false
 	for _, s := range m.ready.all {
 		state := s.state.Load()
-		for _, id := range state.identities {
+		for _, id := range state.shown() {
 			key := s.name + "/" + string(id.keyType)
 			level := id.level(now)
 			if level == 0 {

@@ -41,12 +41,7 @@ func (c *metrics) Collect(out chan<- prometheus.Metric) {
 	now := c.manager.config.Now()
 	for _, s := range c.manager.ready.all {
 		state := s.state.Load()
-		seen := make(map[KeyType]bool)
-		for _, id := range state.identities {
-			if seen[id.keyType] {
-				continue // of several files, the one that is served
-			}
-			seen[id.keyType] = true
+		for _, id := range state.shown() {
 			out <- prometheus.MustNewConstMetric(c.expiry, prometheus.GaugeValue, id.notAfter.Sub(now).Seconds(),
 				s.name, string(id.keyType), string(state.source))
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -29,6 +30,17 @@ type served struct {
 type servedState struct {
 	identities []*identity // best first; empty: nothing yet
 	source     Source
+}
+
+// shown returns the certificates that clients get to see: of each key type, the
+// best one.
+func (s *servedState) shown() (ids []*identity) {
+	for _, id := range s.identities {
+		if !slices.ContainsFunc(ids, func(better *identity) bool { return better.keyType == id.keyType }) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // newReady makes a place for each of the names. Those of IP addresses are none

@@ -174,6 +174,20 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+// A pair that has been replaced by another one is none to be warned of.
+func TestNoWarningOfWhatIsNotServed(t *testing.T) {
+	var log muxtest.Log
+	c, dir := newClock(), t.TempDir()
+	old := testPair(t, dir, "old", ecKey(), c.start.Add(-time.Hour), "a.example")
+	fresh := testPair(t, dir, "fresh", ecKey(), c.start.Add(90*24*time.Hour), "a.example")
+	newManager(t, certs.Config{
+		Names: []string{"a.example"}, Files: []certs.Files{old, fresh}, Now: c.time, Log: zerolog.New(&log),
+	})
+	if log.String() != "" {
+		t.Error(log.String())
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	c := newClock()
 	f := testPair(t, t.TempDir(), "a", ecKey(), c.start.Add(24*time.Hour), "a.example")
