@@ -188,9 +188,15 @@ func TestUnknownName(t *testing.T) {
 		}
 	}
 	m = newManager(t, certs.Config{Names: []string{"localhost"}, UnknownNameDefault: true})
+	if !m.Named("LocalHost.") || m.Named("") {
+		t.Error("a name is not what Config.Names says")
+	}
 	for _, name := range strange {
 		if c, err := m.GetCertificate(&tls.ClientHelloInfo{ServerName: name}); c == nil || err != nil || !m.Serves(name) {
 			t.Errorf("default for %.20q: %v, %v", name, c != nil, err)
+		}
+		if m.Named(name) { // where port 80 would send clients
+			t.Errorf("%.20q is a name", name)
 		}
 	}
 }

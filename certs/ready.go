@@ -95,6 +95,10 @@ func (m *Manager) GetCertificate(h *tls.ClientHelloInfo) (*tls.Certificate, erro
 // handshake with it gets a certificate unless the CA has issued none yet.
 func (m *Manager) Serves(serverName string) bool { return m.ready.find(serverName) != nil }
 
+// Named reports whether a host name is one of Config.Names, whatever
+// UnknownNameDefault has clients get that ask for others.
+func (m *Manager) Named(host string) bool { return m.ready.named(host) != nil }
+
 // find returns what is served for an SNI; nil: it is not.
 func (r *ready) find(serverName string) *served {
 	if serverName == "" {

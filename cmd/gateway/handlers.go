@@ -48,7 +48,7 @@ func (g *gateway) httpsServer() *https.Server {
 
 // plain is who serves port 80.
 func (g *gateway) plain() *https.Plain {
-	return &https.Plain{Serves: g.certs.Serves, Port: g.sharedPort(), Challenges: g.certs.HTTPHandler}
+	return &https.Plain{Serves: g.certs.Named, Port: g.sharedPort(), Challenges: g.certs.HTTPHandler}
 }
 
 // sharedPort is the port of every protocol; 443 when there is none.
