@@ -46,6 +46,7 @@ type intake struct {
 	buf     *[]byte
 	n       int
 	err     error
+	tried   bool                  // since take began
 	try     func(fd uintptr) bool // readNow, which would be garbage each time
 }
 
@@ -82,6 +83,7 @@ func (in *intake) empty() {
 
 // readNow reads what there is; false: nothing, and that is no reason to end.
 func (in *intake) readNow(uintptr) bool {
+	in.tried = true
 	in.buf = in.buffers.Get().(*[]byte)
 	in.n, in.err = in.reader.TryRead(*in.buf)
 	switch {
@@ -98,7 +100,7 @@ func (in *intake) readNow(uintptr) bool {
 // the way has become quiet, or has to end, the error is park.ErrNothing.
 func (c *carrier) take(w way, in *intake) ([]byte, error) {
 	in.empty()
-	in.n, in.err = 0, nil
+	in.n, in.err, in.tried = 0, nil, false
 	if !c.await(w) {
 		return nil, park.ErrNothing
 	}
@@ -114,7 +116,11 @@ func (c *carrier) take(w way, in *intake) ([]byte, error) {
 	err := in.socket.Wait(c.linger, in.try)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, park.ErrNothing
+		// If time was up before the first try, this is it: nobody is woken for
+		// what TLS holds already, or for what was unread.
+		if in.tried || !in.readNow(0) {
+			return nil, park.ErrNothing
+		}
 	case err != nil:
 		return nil, err
 	}

@@ -66,9 +66,12 @@ func (c *carrier) quits(w way) bool {
 	return c.ending
 }
 
-// farewell is what the client is told after what it has got, if that fits. The
-// caller holds mu, and down does not run.
+// farewell is what the client is told after what it has got, if that fits.
+// down does not run meanwhile.
 func (c *carrier) farewell() []byte {
+	if c.goodbye == nil {
+		return nil
+	}
 	return c.goodbye(context.Cause(c.ctx), c.last.octets())
 }
 
@@ -243,10 +246,12 @@ func (c *carrier) decide(err error) {
 func (c *carrier) finish() {
 	c.stop()
 	_ = c.server.Close()
-	err := c.err
+	c.mu.Lock()
+	err, killed := c.err, c.killed // kill may still come
+	c.mu.Unlock()
 	if c.ctx.Err() != nil {
 		err = context.Cause(c.ctx)
-		if !c.killed {
+		if !killed {
 			if text := c.farewell(); len(text) > 0 {
 				_, _ = c.client.Write(text)
 			}
