@@ -86,24 +86,28 @@ func (t *transport) silent(now int64) bool {
 	return true
 }
 
-// parkingLot returns the server's lot; nil when there can be none.
+// parkingLot returns the server's lot; nil when there can be none now.
 func (s *Server) parkingLot() *park.Lot {
-	s.lotOnce.Do(func() {
+	s.lotMu.Lock()
+	defer s.lotMu.Unlock()
+	if s.lot == nil {
 		lot, err := park.New()
 		if err != nil {
-			s.config.Log.Debug().Err(err).Msg("connections cannot be parked")
-			return
+			s.config.Log.Debug().Err(err).Msg("connection cannot be parked")
+			return nil
 		}
 		s.lot = lot
-	})
+	}
 	return s.lot
 }
 
 // closeLot closes the lot, when all connections are gone.
 func (s *Server) closeLot() {
-	s.lotOnce.Do(func() {})
-	if s.lot != nil {
-		s.lot.Close()
+	s.lotMu.Lock()
+	lot := s.lot
+	s.lotMu.Unlock()
+	if lot != nil {
+		lot.Close()
 	}
 }
 

@@ -56,8 +56,8 @@ type Server struct {
 	epoch   time.Time     // of the server's clock, see now
 	crypto  chan struct{} // a slot for each handshake that may compute at a time
 	large   atomic.Int32  // live connections whose handshake was large
-	lotOnce sync.Once
-	lot     *park.Lot // set by lotOnce; see parkingLot
+	lotMu   sync.Mutex
+	lot     *park.Lot // guarded by lotMu; see parkingLot
 
 	overdue context.Context // see Conn.Overdue
 	giveUp  context.CancelFunc
