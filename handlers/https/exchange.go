@@ -87,6 +87,7 @@ func (s *Site) try(l *line, a *answer, request []byte) (*http.Response, error) {
 			// The client may have gone, and the deadline of that been undone.
 			return res, cmp.Or(l.SetDeadline(time.Time{}), a.r.Context().Err())
 		}
+		clearHop(res.Header)
 		copyHeader(a.Header(), res.Header)
 		a.WriteHeader(res.StatusCode)
 		clear(a.Header())

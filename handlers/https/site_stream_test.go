@@ -155,8 +155,11 @@ func TestTrailers(t *testing.T) {
 func TestInformational(t *testing.T) {
 	g := newSite(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.Header().Set("Connection", "X-Hop")
+		w.Header().Set("X-Hop", "between gateway and site")
+		w.Header().Set("Keep-Alive", "timeout=5")
 		w.WriteHeader(http.StatusEarlyHints)
-		w.Header().Del("Link")
+		clear(w.Header())
 		if r.URL.Path == "/no" {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
@@ -178,6 +181,11 @@ func TestInformational(t *testing.T) {
 				Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
 					if code == http.StatusEarlyHints && h.Get("Link") != "" {
 						hints.Add(1)
+					}
+					for _, field := range []string{"Connection", "X-Hop", "Keep-Alive"} {
+						if h.Get(field) != "" {
+							t.Errorf("HTTP/2 %v, %v: %v", h2, c, h)
+						}
 					}
 					return nil
 				},
