@@ -69,6 +69,17 @@ func Dir(t testing.TB) string {
 // listens on it, and in between its starts.
 func Port(t testing.TB) int {
 	t.Helper()
+	l := listen(t)
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// listen listens on a port like Port's. It does so without Multipath TCP, which
+// gives a port back some time after the listener is closed, and takes no filter.
+func listen(t testing.TB) *net.TCPListener {
+	t.Helper()
+	var plain net.ListenConfig
+	plain.SetMultipathTCP(false)
 	for range 1000 {
 		port := 10000 + rand.IntN(20000)
 		// Other processes, of the tests of other packages, see the reservation.
@@ -76,17 +87,16 @@ func Port(t testing.TB) int {
 		if err != nil {
 			continue
 		}
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		l, err := plain.Listen(t.Context(), "tcp", loopback(port))
 		if err != nil {
 			reserved.Close()
 			continue
 		}
-		l.Close()
 		t.Cleanup(func() { reserved.Close() })
-		return port
+		return l.(*net.TCPListener)
 	}
 	t.Fatal("no port is free")
-	return 0
+	return nil
 }
 
 func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }

@@ -165,10 +165,7 @@ type ScriptServer struct {
 // the first script and so on; further ones get the last.
 func StartScript(t testing.TB, scripts ...Script) *ScriptServer {
 	t.Helper()
-	l, err := net.Listen("tcp", loopback(Port(t)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listen(t)
 	s := &ScriptServer{
 		Address: l.Addr().String(), listener: l, scripts: scripts,
 		done: make(chan struct{}), open: make(map[net.Conn]string),

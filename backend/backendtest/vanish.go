@@ -56,15 +56,10 @@ type Relay struct {
 // StartRelay runs a relay to a server on host:port, for as long as the test.
 func StartRelay(t testing.TB, target string) *Relay {
 	t.Helper()
-	var plain net.ListenConfig
-	plain.SetMultipathTCP(false) // which takes no filter
-	l, err := plain.Listen(t.Context(), "tcp", loopback(Port(t)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listen(t)
 	r := &Relay{
 		Address: l.Addr().String(), t: t, target: target,
-		listener: l.(*net.TCPListener), open: make(map[*net.TCPConn]struct{}),
+		listener: l, open: make(map[*net.TCPConn]struct{}),
 	}
 	r.serving.Go(r.accept)
 	t.Cleanup(r.close)
