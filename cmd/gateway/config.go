@@ -37,6 +37,8 @@ type Config struct {
 	DefaultBackend string `yaml:"default_backend"`
 	// Site is where the web site of the domains is.
 	Site Site `yaml:"site"`
+	// Web are the pages for people.
+	Web Web `yaml:"web"`
 
 	Limits Limits `yaml:"limits"`
 
@@ -179,13 +181,6 @@ type Log struct {
 	Privacy bool `yaml:"privacy"`
 }
 
-// Admin is about administration.
-type Admin struct {
-	// Socket is the unix socket that the commands talk to; empty: admin.sock
-	// in DataDir. Root and the gateway's own user can use it.
-	Socket string `yaml:"socket"`
-}
-
 // defaultConfig returns the configuration of a gateway without a file: the
 // embedded mailboxes, for this machine only.
 func defaultConfig() *Config {
@@ -280,7 +275,7 @@ func (c *Config) webNamesOf(domain string) (autoconfig, mtaSTS string) {
 // serverNames are all names that are served, the default one first.
 func (c *Config) serverNames() (names []string) {
 	all := slices.Concat([]string{c.hostname()}, c.Domains, c.imapNames(), c.submissionNames(), c.webNames(),
-		[]string{c.TLS.ECH.PublicName}, c.TLS.Names)
+		c.Web.AskCertificate, []string{c.Admin.Host, c.TLS.ECH.PublicName}, c.TLS.Names)
 	seen := map[string]bool{"": true}
 	for _, n := range all {
 		if !seen[n] {

@@ -48,6 +48,8 @@ func (c *Config) check() problems {
 	c.checkTLS(&p)
 	c.checkProxies(&p)
 	c.checkBackends(&p)
+	c.checkWeb(&p)
+	c.checkAdmin(&p)
 	c.checkLimits(&p)
 	p.oneOf("submission.from_header", c.Submission.FromHeader, "refuse", "replace", "allow")
 	p.atLeast("submission.max_recipients", c.Submission.MaxRecipients, 100) // RFC 5321 section 4.5.3.1.8

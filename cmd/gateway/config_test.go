@@ -89,6 +89,8 @@ func TestExampleBackend(t *testing.T) {
 	}
 }
 
+const fingerprintText = "SHA256:ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0"
+
 func TestMistakes(t *testing.T) {
 	tests := []struct {
 		name, file string
@@ -176,6 +178,11 @@ func TestMistakes(t *testing.T) {
 		{"site with a path", "site:\n  upstream: http://127.0.0.1:8080/x\n", []Mistake{{2, "http://HOST:PORT"}}},
 		{"site on a socket", "site:\n  upstream: unix:/run/site.sock\n", nil},
 		{"site on a port", "site:\n  upstream: http://127.0.0.1:8080\n", nil},
+		{"names that ask", "domains: [a.example]\nweb:\n  ask_certificate: [keys.a.example, imap.a.example]\nadmin:\n  host: smtp.a.example\n",
+			[]Mistake{{3, "web.ask_certificate[1] leads to mail already: imap.a.example"}, {5, "leads to mail already"}}},
+		{"operators", "admin:\n  host: admin.a.example\n  keys:\n    - {name: a, fingerprint: '" + fingerprintText + "'}\n    - {name: '', fingerprint: 'SHA256:abc'}\n    - name: b\n      fingerprint: " + fingerprintText + "\n",
+			[]Mistake{{5, "must have a name"}, {7, "twice"}}},
+		{"operators nowhere", "admin:\n  keys:\n    - {name: a, fingerprint: '" + fingerprintText + "'}\n", []Mistake{{2, "of no use without admin.host"}}},
 		{"dead peers", "limits:\n  dead_peer: 1s\n", []Mistake{{2, "between 10s and 24h"}}},
 		{"empty data directory", "data_dir: ''\n", []Mistake{{1, "must not be empty"}}},
 		{"all at once", "quotta: 1\nlog:\n  level: loud\ndomains: {}\nlimits:\n  idle: x\n", []Mistake{{1, "quota meant"}, {3, "loud"}, {4, ""}, {6, "duration"}}},

@@ -75,7 +75,7 @@ func imapLimits(c *Config) imap.Limits {
 func muxConfig(c *Config, m *certs.Manager, handlers map[alpn.Protocol]mux.Handler, log zerolog.Logger) mux.Config {
 	cfg := mux.Config{
 		Handlers:   handlers,
-		Router:     &alpn.Router{Names: make(map[string]alpn.Protocol), ACMEPending: m.Pending},
+		Router:     &alpn.Router{Names: make(map[string]alpn.Protocol), CertNames: c.certNames(), ACMEPending: m.Pending},
 		Certs:      m,
 		MinVersion: tls.VersionTLS12,
 		Limits:     muxLimits(c),
