@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"mux":                 {"alpn", "authkeys", "park"},
 	"mux/muxtest":         {"alpn"}, // for tests
 	"authkeys":            {"store"},
-	"client":              {"alpn", "authkeys"},
+	"client":              {"alpn", "authkeys", "client/webtransport"},
 	"mailbox":             {"mailbox/*"},
 	"mailbox/*":           {"mailbox/*"},
 	"store/*":             {"store"},
@@ -57,7 +57,7 @@ var onlyHere = map[string][]string{
 	"go.uber.org/goleak":         nil,
 	"net/http/httptest":          {"certs/acmetest"},
 	"github.com/letsencrypt":     {"certs/acmetest"}, // Pebble, for tests
-	"github.com/miekg/dns":       {"certs/zone"},
+	"github.com/miekg/dns":       {"certs/zone", "client"},
 	"golang.org/x/net/websocket": nil,
 }
 

@@ -1,37 +1,29 @@
 package main
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-	"software.sslmate.com/src/go-pkcs12"
 
 	"posthorn/accounts"
 	"posthorn/authkeys"
+	"posthorn/client"
 )
 
 // keyGen is one run of "key gen".
 type keyGen struct {
-	owner  string // --for
-	out    string
-	typ    string
-	force  bool
-	legacy bool
+	owner   string // --for
+	out     string
+	typ     string
+	force   bool
+	legacy  bool
+	openssh bool
+	seed    bool
 }
 
 func (c *cli) keyGenCmd() *cobra.Command {
@@ -43,11 +35,16 @@ func (c *cli) keyGenCmd() *cobra.Command {
   NAME.key  the private key,
   NAME.crt  the certificate,
   NAME.pem  both in one file, and
-  NAME.p12  both for programs that import them, under the passphrase that is printed,
+  NAME.p12  both for programs that import them, under the passphrase that is printed;
+with --openssh also
+  NAME.openssh  the private key as ssh-keygen writes it, without a passphrase, and
+  NAME.pub      the public key in one line, which "key add" takes as well;
+with --seed also
+  NAME.seed     the 32 octets that an Ed25519 key is made from, in base64url;
 all readable by you only. The gateway looks at nothing in the certificate but its
 public key, so it never expires there.`,
 		Example: `  posthorn key gen --for alice@example.org --out alice
-  posthorn key gen --for alice@example.org --out alice-phone --type ed25519`,
+  posthorn key gen --for alice@example.org --out alice-phone --type ed25519 --openssh --seed`,
 		Args: c.args(0, 0),
 		RunE: func(*cobra.Command, []string) error { return c.keyGen(g) },
 	}
@@ -57,6 +54,8 @@ public key, so it never expires there.`,
 	f.StringVar(&g.typ, "type", "ecdsa", "`TYPE` of key: ecdsa (P-256, which every program can use) or ed25519")
 	f.BoolVar(&g.force, "force", false, "overwrite files that exist")
 	f.BoolVar(&g.legacy, "p12-legacy", false, "write the .p12 with old ciphers, for macOS before 15 and old Android and Windows")
+	f.BoolVar(&g.openssh, "openssh", false, "write the key for OpenSSH as well")
+	f.BoolVar(&g.seed, "seed", false, "write the seed of the Ed25519 key as well")
 	return c.jsonFlag(cmd)
 }
 
@@ -69,25 +68,34 @@ type generated struct {
 	Both        string               `json:"both"`
 	P12         string               `json:"p12"`
 	Passphrase  string               `json:"p12_passphrase"`
+	OpenSSH     string               `json:"openssh,omitempty"`
+	Public      string               `json:"public,omitempty"`
+	Seed        string               `json:"seed,omitempty"`
 }
 
 func (c *cli) keyGen(g keyGen) error {
 	if err := g.complete(); err != nil {
 		return err
 	}
-	key, cert, err := g.make(time.Now())
-	if err != nil {
-		return fmt.Errorf("make a key: %w", err)
+	name := g.owner
+	if name == "" {
+		name = filepath.Base(g.out)
 	}
-	pub, err := authkeys.FromCertificate(cert)
+	identity, err := client.NewIdentity(client.KeyType(g.typ), name)
 	if err != nil {
 		return err
 	}
 	res := generated{
-		Fingerprint: pub.Fingerprint, Type: pub.Type, Passphrase: accounts.GeneratePassword(),
+		Fingerprint: identity.Fingerprint(), Type: identity.Type(), Passphrase: accounts.GeneratePassword(),
 		Key: g.out + ".key", Certificate: g.out + ".crt", Both: g.out + ".pem", P12: g.out + ".p12",
 	}
-	if err := g.write(res, key, cert); err != nil {
+	if g.openssh {
+		res.OpenSSH, res.Public = g.out+".openssh", g.out+".pub"
+	}
+	if g.seed {
+		res.Seed = g.out + ".seed"
+	}
+	if err := g.write(res, identity); err != nil {
 		return err
 	}
 	return c.print(res, func(w io.Writer) { c.printGenerated(w, g, res) })
@@ -104,6 +112,8 @@ func (g *keyGen) complete() error {
 		err = withHint(errors.New("the files need a name"), "say --out NAME")
 	case g.typ != "ecdsa" && g.typ != "ed25519":
 		err = withHint(fmt.Errorf("--type %q is not a type of key", g.typ), "say ecdsa or ed25519")
+	case g.seed && g.typ != "ed25519":
+		err = withHint(client.ErrNoSeed, "say --type ed25519 with --seed")
 	case g.owner != "":
 		if _, e := accounts.ParseAddress(g.owner); e != nil {
 			err = withHint(fmt.Errorf("--for %q: %w", g.owner, e), "say an e-mail address, such as alice@localhost")
@@ -115,66 +125,48 @@ func (g *keyGen) complete() error {
 	return nil
 }
 
-// make makes the key and its certificate. The dates say that it never expires
-// (RFC 5280 section 4.1.2.5): the gateway does not look, but some programs do.
-func (g *keyGen) make(now time.Time) (crypto.Signer, *x509.Certificate, error) {
-	var key crypto.Signer
-	var err error
-	if g.typ == "ed25519" {
-		_, key, err = ed25519.GenerateKey(rand.Reader)
-	} else {
-		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return nil, nil, err
-	}
-	name := g.owner
-	if name == "" {
-		name = filepath.Base(g.out)
-	}
-	template := &x509.Certificate{
-		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: name},
-		NotBefore:             now.Add(-time.Hour),
-		NotAfter:              time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
-		KeyUsage:              x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return nil, nil, err
-	}
-	cert, err := x509.ParseCertificate(der)
-	return key, cert, err
+// secretFile is a file that key gen writes.
+type secretFile struct {
+	name string
+	data []byte
 }
 
-// write writes the four files, or, when one of them exists, none.
-func (g *keyGen) write(res generated, key crypto.Signer, cert *x509.Certificate) error {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+// files are what key gen writes.
+func (g *keyGen) files(res generated, identity *client.Identity) ([]secretFile, error) {
+	key, err := identity.KeyPEM()
+	if err != nil {
+		return nil, err
+	}
+	p12, err := identity.PKCS12(res.Passphrase, g.legacy)
+	if err != nil {
+		return nil, err
+	}
+	cert := identity.CertificatePEM()
+	all := []secretFile{
+		{res.Key, key}, {res.Certificate, cert}, {res.Both, append(key[:len(key):len(key)], cert...)}, {res.P12, p12},
+	}
+	if g.openssh {
+		private, err := identity.OpenSSH("")
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, secretFile{res.OpenSSH, private}, secretFile{res.Public, []byte(identity.PublicLine() + "\n")})
+	}
+	if g.seed {
+		seed, err := identity.Seed()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, secretFile{res.Seed, []byte(seed + "\n")})
+	}
+	return all, nil
+}
+
+// write writes the files, or, when one of them exists, none.
+func (g *keyGen) write(res generated, identity *client.Identity) error {
+	files, err := g.files(res, identity)
 	if err != nil {
 		return err
-	}
-	encoder := pkcs12.Modern2023
-	if g.legacy {
-		encoder = pkcs12.LegacyDES
-	}
-	p12, err := encoder.Encode(key, cert, nil, res.Passphrase)
-	if err != nil {
-		return fmt.Errorf("encode the .p12: %w", err)
-	}
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
-	files := []struct {
-		name string
-		data []byte
-	}{
-		{res.Key, keyPEM}, {res.Certificate, certPEM},
-		{res.Both, append(keyPEM[:len(keyPEM):len(keyPEM)], certPEM...)}, {res.P12, p12},
 	}
 	for _, f := range files {
 		if _, err := os.Lstat(f.name); err == nil && !g.force {
@@ -220,6 +212,13 @@ func (c *cli) printGenerated(w io.Writer, g keyGen, res generated) {
 	f.add("Both", res.Both)
 	f.add("PKCS #12", res.P12)
 	f.add("Its passphrase", res.Passphrase)
+	if g.openssh {
+		f.add("For OpenSSH", res.OpenSSH)
+		f.add("Public key", res.Public)
+	}
+	if g.seed {
+		f.add("Seed", res.Seed)
+	}
 	f.write(w)
 	fmt.Fprintf(w, "\nRegister it:\n  %s key add %s < %s\n", c.invocation(), quote(account), quote(res.Both))
 }
