@@ -68,6 +68,8 @@ type Options struct {
 	Throttle Throttle
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
+	// Privacy leaves peers' addresses out of what is kept about logins.
+	Privacy bool
 	// Log hears of accounts that their first login creates.
 	Log zerolog.Logger
 }
@@ -81,12 +83,13 @@ type Store struct {
 	log     zerolog.Logger
 	decoys  decoys
 	limiter *limiter
+	history *history
 	metrics metrics
 }
 
 // New returns the accounts kept in kv; keys is the map over the same KV.
 func New(ctx context.Context, kv store.KV, keys *authkeys.Store, o Options) (*Store, error) {
-	s := &Store{kv: kv, keys: keys, now: o.Now, log: o.Log}
+	s := &Store{kv: kv, keys: keys, now: o.Now, log: o.Log, history: newHistory(o.Privacy)}
 	if s.now == nil {
 		s.now = time.Now
 	}

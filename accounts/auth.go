@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"posthorn/authkeys"
 	"posthorn/store"
 )
 
@@ -29,6 +30,7 @@ func (s *Store) NewAuth(p Peer) *Auth { return &Auth{store: s, peer: p} }
 func (a *Auth) Key(ctx context.Context) (*Login, error) {
 	l, err := a.store.byKey(ctx, a.peer)
 	if err != nil {
+		a.store.recordRefusal(err, a.peer, keyMechanism, a.peer.Key, "")
 		return nil, err
 	}
 	if !l.NoPreauth { // else it logs in later, by EXTERNAL or at MAIL
@@ -108,7 +110,13 @@ func (a *Auth) admit(ctx context.Context, c claim, try func(*attempt) (*Login, e
 	l, err := try(t)
 	end = t.outcome(ctx, err)
 	s.metrics.count(err)
-	return l, err
+	if err != nil {
+		// A key that was shown may be another account's, whose owner is nobody's business.
+		s.recordRefusal(err, a.peer, c.mechanism, authkeys.Fingerprint{}, t.id())
+		return nil, err
+	}
+	s.recordLogin(l)
+	return l, nil
 }
 
 // outcome is what an attempt that ended with err counts as.

@@ -133,7 +133,7 @@ func (s *Store) Remove(ctx context.Context, id string) (*Account, error) {
 		if a, err = getAccount(ctx, tx, id); err != nil {
 			return err
 		}
-		gone := []string{Prefix + id, passwordPrefix + id}
+		gone := []string{Prefix + id, passwordPrefix + id, historyPrefix + id}
 		for _, address := range a.Addresses {
 			gone = append(gone, addressPrefix+address)
 		}

@@ -24,7 +24,9 @@ func (x *external) step(ctx context.Context, response []byte) ([]byte, *Login, e
 	}
 	if identity := string(response); identity != "" {
 		if !l.Account.Has(identity) {
-			return nil, nil, refuse(BadIdentity, l.Key.String())
+			err := refuse(BadIdentity, l.Key.String())
+			x.auth.store.recordRefusal(err, l.Peer, mechExternal, l.Key, l.Account.ID)
+			return nil, nil, err
 		}
 		l.Address = foldUser(identity)
 	}

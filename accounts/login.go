@@ -35,6 +35,8 @@ type Login struct {
 	// Opened is the conversation that took the password, from Peer.Passwords.
 	// Whoever gets the Login passes it on to the backend, or closes it.
 	Opened io.Closer
+
+	recorded bool // Recent tells of it
 }
 
 // RefusedError is the answer to every failed login. Peers hear one generic
@@ -42,6 +44,8 @@ type Login struct {
 type RefusedError struct {
 	Reason Reason
 	Detail string // such as the fingerprint, or the mechanism's own complaint
+
+	account string // whose key it was that was refused; empty: nobody's, or no key
 }
 
 func (e *RefusedError) Error() string { return "login refused: " + string(e.Reason) }
@@ -68,7 +72,12 @@ const (
 	TooMany       Reason = "too many attempts on this connection"
 )
 
-func refuse(r Reason, detail string) error { return &RefusedError{r, detail} }
+func refuse(r Reason, detail string) error { return &RefusedError{Reason: r, Detail: detail} }
+
+// refuseKey is refuse for a key of an account.
+func refuseKey(r Reason, k authkeys.Key) error {
+	return &RefusedError{r, k.Fingerprint.String(), k.Account}
+}
 
 // isRefusal tells a refusal from a store that failed or a context that ended.
 func isRefusal(err error) bool {
@@ -146,9 +155,9 @@ func (s *Store) byKey(ctx context.Context, p Peer) (*Login, error) {
 	}
 	switch err := k.Usable(p.Scope, s.now()); {
 	case errors.Is(err, authkeys.ErrExpired):
-		return nil, refuse(ExpiredKey, p.Key.String())
+		return nil, refuseKey(ExpiredKey, k)
 	case err != nil, p.Scope == 0 && k.Scope != 0: // a peer that wants everything needs a key for everything
-		return nil, refuse(ScopedKey, p.Key.String())
+		return nil, refuseKey(ScopedKey, k)
 	}
 	a, err := s.Get(ctx, k.Account)
 	switch {
@@ -157,7 +166,7 @@ func (s *Store) byKey(ctx context.Context, p Peer) (*Login, error) {
 	case err != nil:
 		return nil, err
 	case a.Disabled:
-		return nil, refuse(Disabled, p.Key.String())
+		return nil, refuseKey(Disabled, k)
 	}
 	return &Login{
 		Account:   a,
@@ -172,5 +181,6 @@ func (s *Store) byKey(ctx context.Context, p Peer) (*Login, error) {
 
 // noteKey records that l's key was used.
 func (s *Store) noteKey(l *Login) {
+	s.recordLogin(l)
 	s.keys.Used(l.Key, s.now(), l.Peer.Scope.String()+" "+l.Mechanism)
 }

@@ -177,6 +177,7 @@ func (g *gateway) run(ctx context.Context) error {
 	loop("store", g.store.Run)
 	loop("certificates", g.certs.Run)
 	loop("keys", g.keys.Run)
+	loop("accounts", g.accounts.Run)
 	loop("mailboxes", g.mail.Run)
 	loop("backends", g.backends.run)
 	enforcer := &admin.Enforcer{Store: g.store, Accounts: g.accounts, Keys: g.keys, Mux: g.mux, Log: g.log}

@@ -47,7 +47,7 @@ func certsConfig(c *Config, kv store.KV, log zerolog.Logger) (certs.Config, erro
 }
 
 func accountsOptions(c *Config, log zerolog.Logger) accounts.Options {
-	return accounts.Options{Domains: c.Domains, Throttle: throttle(c), Log: log}
+	return accounts.Options{Domains: c.Domains, Throttle: throttle(c), Privacy: c.Log.Privacy, Log: log}
 }
 
 func throttle(c *Config) accounts.Throttle {
