@@ -35,6 +35,7 @@ func (g *gateway) handlers() map[alpn.Protocol]mux.Handler {
 func (g *gateway) httpsServer() *https.Server {
 	s := &https.Server{
 		Serves:    g.certs.Serves,
+		Named:     g.certs.Named,
 		Ready:     func() bool { return g.admin.State() == admin.Serving },
 		Endpoints: g.endpoints(),
 		Site:      g.site,

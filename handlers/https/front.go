@@ -1,7 +1,6 @@
 package https
 
 import (
-	"net"
 	"net/http"
 	"net/netip"
 	"path"
@@ -50,17 +49,20 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	host := hostname(r.Host)
-	own := clean(r.URL.Path) && f.server.owns(r)
+	routable, named := f.server.routable(r), f.server.named(host)
+	own := named && clean(r.URL.Path) && f.server.owns(routable)
 	switch status := f.refusal(r, host); {
 	case status != 0:
 		f.refuse(w, r, status)
 	case f.server.Site != nil && !own:
 		f.server.Site.serve(w, r, f)
+	case !named:
+		f.refuse(w, r, http.StatusMisdirectedRequest)
 	case !clean(r.URL.Path):
 		f.refuse(w, r, http.StatusBadRequest)
 	default:
 		f.setHeaders(w.Header(), r)
-		f.routes.ServeHTTP(w, r)
+		f.routes.ServeHTTP(w, routable)
 	}
 }
 
@@ -81,8 +83,8 @@ func endsConnection(r *http.Request) bool {
 // refusal returns the status of a request that is not for here; else 0.
 func (f *front) refusal(r *http.Request, host string) int {
 	switch {
-	case host == "" && r.ProtoAtLeast(1, 1):
-		return http.StatusBadRequest
+	case host == "" && (r.Host != "" || r.ProtoAtLeast(1, 1)):
+		return http.StatusBadRequest // RFC 9112 section 3.2
 	case !f.directed(host):
 		return http.StatusMisdirectedRequest // RFC 9110 section 15.5.20
 	case r.Method == http.MethodConnect, r.Method == http.MethodTrace:
@@ -113,22 +115,39 @@ func (f *front) directed(host string) bool {
 	if sni != "" && host != "" {
 		return host == sni && f.server.Serves(host)
 	}
-	if _, err := netip.ParseAddr(host); err == nil || host == "" {
-		return true
-	}
-	return f.server.Serves(host)
+	return host == "" || isAddress(host) || f.server.Serves(host)
 }
 
 // hostname returns the Host of a request in lower case, without its port, its
-// final dot or an IPv6 address's brackets. What looks like a port and is none
-// stays a part of the name, which nobody has.
+// final dot or an IPv6 address's brackets; empty: it is none.
 func hostname(hostport string) string {
-	host := hostport
-	if h, port, err := net.SplitHostPort(hostport); err == nil && strings.Trim(port, "0123456789") == "" {
-		host = h
+	host, _ := splitHost(hostport)
+	return host
+}
+
+// splitHost returns the hostname and what stands behind it: the port with its
+// colon, or nothing.
+func splitHost(hostport string) (host, port string) {
+	host = hostport
+	if i := strings.LastIndexByte(hostport, ':'); i >= 0 && strings.Trim(hostport[i+1:], "0123456789") == "" {
+		host, port = hostport[:i], hostport[i:]
 	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	return strings.ToLower(strings.TrimSuffix(host, "."))
+	if inner, ok := strings.CutPrefix(host, "["); ok { // RFC 3986 section 3.2.2
+		inner, closed := strings.CutSuffix(inner, "]")
+		if a, err := netip.ParseAddr(inner); !closed || err != nil || !a.Is6() || a.Zone() != "" {
+			return "", ""
+		}
+		return strings.ToLower(inner), port
+	}
+	if strings.ContainsAny(host, ":[]") {
+		return "", ""
+	}
+	return strings.ToLower(strings.TrimSuffix(host, ".")), port
+}
+
+func isAddress(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }
 
 // clean reports whether a path is what it says, with nothing to leave out.
@@ -164,8 +183,7 @@ func (f *front) setHeaders(h http.Header, r *http.Request) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	host := hostname(r.Host)
-	_, err := netip.ParseAddr(host)
-	local := host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil
+	local := host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || isAddress(host)
 	if !local { // a developer's certificate changes; RFC 6797 section 8.1.1 has no addresses
 		h.Set("Strict-Transport-Security", "max-age=63072000")
 	}

@@ -21,9 +21,13 @@ import (
 // Server serves web connections; it is a mux.Handler. Its fields are set, and
 // handlers mounted, before use.
 type Server struct {
-	// Serves reports whether a host name (lower case, no port) is one of the
-	// gateway's. Requests for others are misdirected.
+	// Serves reports whether a host name (lower case, no port) is served.
+	// Requests for others are misdirected.
 	Serves func(host string) bool
+	// Named reports whether a host name that is served is one of the gateway's,
+	// which alone have what is mounted; nil: all of them. Requests for the others
+	// are the site's.
+	Named func(host string) bool
 	// Ready is what /healthz says; nil: always.
 	Ready func() bool
 	// Endpoints are the ways in that the page at / shows.
@@ -37,6 +41,7 @@ type Server struct {
 	routes *http.ServeMux  // made by once
 	own    *http.ServeMux  // the paths of what is mounted, for every method; made by once
 	owned  map[string]bool // the patterns in own, without the names in them
+	folded map[string]bool // the paths of MountAnyCase
 }
 
 // Limits of a connection. mux bounds how slow the transport may be, and requests
@@ -50,7 +55,8 @@ const (
 
 // Mount has h serve a pattern of http.ServeMux. It panics when the pattern is
 // taken, as ServeMux does. Requests for its path with other methods do not go
-// to the site.
+// to the site, those for its path on other hosts do, when it names one. A host
+// is in lower case, and handlers see it so.
 func (s *Server) Mount(pattern string, h http.Handler) {
 	s.router().Handle(pattern, h)
 	path := pattern[strings.LastIndexAny(pattern[:strings.IndexByte(pattern, '/')], " \t")+1:]
@@ -60,18 +66,50 @@ func (s *Server) Mount(pattern string, h http.Handler) {
 	}
 }
 
+// MountAnyCase is Mount for a path without wildcards, in lower case, that clients
+// write in any case. The handler sees it in lower case.
+func (s *Server) MountAnyCase(pattern string, h http.Handler) {
+	s.Mount(pattern, h)
+	s.folded[pattern[strings.IndexByte(pattern, '/'):]] = true
+}
+
 // wildcard is a part of a pattern whose name does not matter.
 var wildcard = regexp.MustCompile(`\{[\pL_][\pL\pN_]*(\.\.\.)?\}`)
 
-// owns reports whether a request is for a path that somebody has mounted.
+// named reports whether a host (in the form of hostname) has what is mounted. So
+// do all addresses.
+func (s *Server) named(host string) bool {
+	return s.Named == nil || host == "" || isAddress(host) || s.Named(host)
+}
+
+// owns reports whether a request, in the form of routable, is for a path that
+// somebody has mounted.
 func (s *Server) owns(r *http.Request) bool {
 	_, pattern := s.own.Handler(r)
 	return pattern != ""
 }
 
+// routable returns a request in the form in which patterns are written.
+func (s *Server) routable(r *http.Request) *http.Request {
+	host, path := r.Host, r.URL.Path
+	if name, port := splitHost(host); name != "" && !isAddress(name) {
+		host = name + port
+	}
+	if lower := strings.ToLower(path); s.folded[lower] && r.URL.RawPath == "" {
+		path = lower
+	}
+	if host == r.Host && path == r.URL.Path {
+		return r
+	}
+	own, target := *r, *r.URL // net/http looks at its own
+	target.Path, own.Host, own.URL = path, host, &target
+	return &own
+}
+
 func (s *Server) router() *http.ServeMux {
 	s.once.Do(func() {
 		s.routes, s.own, s.owned = http.NewServeMux(), http.NewServeMux(), make(map[string]bool)
+		s.folded = make(map[string]bool)
 		s.routes.HandleFunc("GET /healthz", s.serveHealth)
 		s.own.Handle("/healthz", http.NotFoundHandler())
 		s.routes.Handle("GET /{$}", page(s.Endpoints))
