@@ -194,6 +194,7 @@ func defaultConfig() *Config {
 		},
 		TLS:            defaultTLS(),
 		DefaultBackend: embedded,
+		Web:            defaultWeb(),
 		Limits: Limits{
 			Handshake: Duration(10 * time.Second),
 			PreLogin:  Duration(time.Minute),
@@ -275,7 +276,7 @@ func (c *Config) webNamesOf(domain string) (autoconfig, mtaSTS string) {
 // serverNames are all names that are served, the default one first.
 func (c *Config) serverNames() (names []string) {
 	all := slices.Concat([]string{c.hostname()}, c.Domains, c.imapNames(), c.submissionNames(), c.webNames(),
-		c.Web.AskCertificate, []string{c.Admin.Host, c.TLS.ECH.PublicName}, c.TLS.Names)
+		c.Web.Hosts, c.Web.AskCertificate, []string{c.Admin.Host, c.TLS.ECH.PublicName}, c.TLS.Names)
 	seen := map[string]bool{"": true}
 	for _, n := range all {
 		if !seen[n] {

@@ -180,6 +180,8 @@ func TestMistakes(t *testing.T) {
 		{"site on a port", "site:\n  upstream: http://127.0.0.1:8080\n", nil},
 		{"names that ask", "domains: [a.example]\nweb:\n  ask_certificate: [keys.a.example, imap.a.example]\nadmin:\n  host: smtp.a.example\n",
 			[]Mistake{{3, "web.ask_certificate[1] leads to mail already: imap.a.example"}, {5, "leads to mail already"}}},
+		{"names with pages", "domains: [a.example]\nweb:\n  hosts: [a.example, imap.a.example]\n  session_idle: 1s\n  session_max: 1000d\n",
+			[]Mistake{{3, "leads to mail already"}, {4, "between 1m and"}, {5, "between 1m and"}}},
 		{"operators", "admin:\n  host: admin.a.example\n  keys:\n    - {name: a, fingerprint: '" + fingerprintText + "'}\n    - {name: '', fingerprint: 'SHA256:abc'}\n    - name: b\n      fingerprint: " + fingerprintText + "\n",
 			[]Mistake{{5, "must have a name"}, {7, "twice"}}},
 		{"operators nowhere", "admin:\n  keys:\n    - {name: a, fingerprint: '" + fingerprintText + "'}\n", []Mistake{{2, "of no use without admin.host"}}},

@@ -3,15 +3,26 @@ package main
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"posthorn/authkeys"
 )
 
 // Web is about the pages for people.
 type Web struct {
+	// Account serves the account pages at /account/: sign in, devices' keys,
+	// password, sessions.
+	Account bool `yaml:"account"`
+	// Hosts are the server names that have the gateway's own pages; on others
+	// their paths are the site's. Certificates cover them too. Empty: every name.
+	Hosts []string `yaml:"hosts"`
 	// AskCertificate are the server names on which web browsers are asked for a
 	// client certificate, so that a key signs in. Certificates cover them too.
 	AskCertificate []string `yaml:"ask_certificate"`
+	// SessionIdle is after what time without a request somebody is signed out.
+	SessionIdle Duration `yaml:"session_idle"`
+	// SessionMax is after what time somebody has to sign in again in any case.
+	SessionMax Duration `yaml:"session_max"`
 }
 
 // Admin is about administration.
@@ -46,7 +57,17 @@ func (c *Config) certNames() map[string]bool {
 	return names
 }
 
+func defaultWeb() Web {
+	return Web{Account: true, SessionIdle: Duration(30 * time.Minute), SessionMax: Duration(12 * time.Hour)}
+}
+
 func (c *Config) checkWeb(p *problems) {
+	p.names("web.hosts", c.Web.Hosts)
+	for i, n := range c.Web.Hosts {
+		c.checkWebName(p, fmt.Sprintf("web.hosts[%d]", i), n)
+	}
+	p.duration("web.session_idle", c.Web.SessionIdle, time.Minute, 30*24*time.Hour)
+	p.duration("web.session_max", c.Web.SessionMax, time.Minute, 90*24*time.Hour)
 	p.names("web.ask_certificate", c.Web.AskCertificate)
 	for i, n := range c.Web.AskCertificate {
 		c.checkWebName(p, fmt.Sprintf("web.ask_certificate[%d]", i), n)
@@ -84,6 +105,16 @@ func (c *Config) checkAdmin(p *problems) {
 		}
 		seen[f] = true
 	}
+}
+
+// pageHosts are the names that have the gateway's own pages; none: all of them.
+func (c *Config) pageHosts() []string {
+	if len(c.Web.Hosts) == 0 {
+		return nil
+	}
+	hosts := slices.Concat(c.Web.Hosts, c.Web.AskCertificate)
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
 }
 
 // adminKeys returns the names of the operators by their keys' fingerprints, of a

@@ -4,17 +4,15 @@ import (
 	"cmp"
 	"net"
 
-	"posthorn/admin"
 	"posthorn/alpn"
-	"posthorn/certs"
 	"posthorn/handlers/https"
 	"posthorn/handlers/imap"
 	"posthorn/handlers/smtp"
 	"posthorn/mux"
 )
 
-// handlers returns who speaks each protocol.
-func (g *gateway) handlers() map[alpn.Protocol]mux.Handler {
+// handlers returns who speaks each protocol; web is who speaks HTTP.
+func (g *gateway) handlers(web *https.Server) map[alpn.Protocol]mux.Handler {
 	return map[alpn.Protocol]mux.Handler{
 		alpn.IMAP: g.imap,
 		alpn.SMTP: &smtp.Handler{
@@ -28,23 +26,8 @@ func (g *gateway) handlers() map[alpn.Protocol]mux.Handler {
 			ReceivedFrom:   g.cfg.Submission.ReceivedFrom,
 			Log:            g.log,
 		},
-		alpn.HTTP1: g.httpsServer(),
+		alpn.HTTP1: web,
 	}
-}
-
-func (g *gateway) httpsServer() *https.Server {
-	s := &https.Server{
-		Serves:    g.certs.Serves,
-		Named:     g.certs.Named,
-		Ready:     func() bool { return g.admin.State() == admin.Serving },
-		Endpoints: g.endpoints(),
-		Site:      g.site,
-		Log:       g.log,
-	}
-	if g.certs.ECHConfigList() != nil { // else it is the site's
-		s.Mount("GET "+certs.OriginPath, g.certs.OriginHandler())
-	}
-	return s
 }
 
 // plain is who serves port 80.

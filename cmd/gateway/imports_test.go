@@ -17,28 +17,32 @@ const module = "posthorn"
 // mayImport says which packages of this module each of them may import. A key
 // that ends in /* is for every package below, one in /... also for itself.
 var mayImport = map[string][]string{
-	"cmd/gateway":         {"*"},
-	"handlers/https":      {"mux", "alpn", "accounts", "authkeys", "backend", "admin", "certs", "splice"},
-	"handlers/*":          {"mux", "alpn", "accounts", "authkeys", "backend"},
-	"admin":               {"mux", "alpn", "accounts", "authkeys", "certs", "certs/*", "store"},
-	"backend":             {"accounts", "mailbox", "backend/upstream", "splice"},
-	"backend/upstream":    {"authkeys"},
-	"backend/backendtest": nil, // for tests
-	"park":                nil,
-	"splice":              {"park"},
-	"accounts":            {"authkeys", "store"},
-	"certs":               {"alpn", "authkeys", "store", "certs/*"},
-	"certs/*":             {"alpn"},
-	"mux":                 {"alpn", "authkeys", "park"},
-	"mux/muxtest":         {"alpn"}, // for tests
-	"authkeys":            {"store"},
-	"client":              {"alpn", "authkeys", "client/webtransport"},
-	"mailbox":             {"mailbox/*"},
-	"mailbox/*":           {"mailbox/*"},
-	"store/*":             {"store"},
-	"alpn":                nil,
-	"store":               nil,
-	"e2e/...":             {"*"}, // tests of the whole
+	"cmd/gateway":          {"*"},
+	"handlers/https":       {"mux", "alpn", "accounts", "authkeys", "backend", "admin", "certs", "splice"},
+	"handlers/https/pages": nil,
+	"handlers/https/*":     {"mux", "alpn", "accounts", "authkeys", "backend", "admin", "certs", "sessions", "passkeys", "mobileconfig", "handlers/https", "handlers/https/*"},
+	"sessions":             {"accounts", "authkeys", "store"},
+	"passkeys":             {"accounts", "store"},
+	"handlers/*":           {"mux", "alpn", "accounts", "authkeys", "backend"},
+	"admin":                {"mux", "alpn", "accounts", "authkeys", "certs", "certs/*", "store"},
+	"backend":              {"accounts", "mailbox", "backend/upstream", "splice"},
+	"backend/upstream":     {"authkeys"},
+	"backend/backendtest":  nil, // for tests
+	"park":                 nil,
+	"splice":               {"park"},
+	"accounts":             {"authkeys", "store"},
+	"certs":                {"alpn", "authkeys", "store", "certs/*"},
+	"certs/*":              {"alpn"},
+	"mux":                  {"alpn", "authkeys", "park"},
+	"mux/muxtest":          {"alpn"}, // for tests
+	"authkeys":             {"store"},
+	"client":               {"alpn", "authkeys", "client/webtransport"},
+	"mailbox":              {"mailbox/*"},
+	"mailbox/*":            {"mailbox/*"},
+	"store/*":              {"store"},
+	"alpn":                 nil,
+	"store":                nil,
+	"e2e/...":              {"*"}, // tests of the whole
 }
 
 // onlyHere says which packages may know that something outside exists.

@@ -99,7 +99,11 @@ func (g *gateway) open(ctx context.Context) (err error) {
 		return err
 	}
 	g.imap = g.imapHandler()
-	g.mux = mux.New(muxConfig(g.cfg, g.certs, g.handlers(), g.log))
+	web, err := g.httpsServer()
+	if err != nil {
+		return err
+	}
+	g.mux = mux.New(muxConfig(g.cfg, g.certs, g.handlers(web), g.log))
 	g.admin.Mux, g.admin.Zones = g.mux, g.zones()
 	g.admin.Instance = admin.Instance{
 		Version: version(), PID: os.Getpid(), Started: time.Now().Truncate(time.Second),
