@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"certs":                {"alpn", "authkeys", "store", "certs/*"},
 	"certs/*":              {"alpn"},
 	"mux":                  {"alpn", "authkeys", "park"},
+	"mobileconfig":         nil,
 	"mux/muxtest":          {"alpn"}, // for tests
 	"authkeys":             {"store"},
 	"client":               {"alpn", "authkeys", "client/webtransport"},
