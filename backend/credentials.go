@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"cmp"
 	"encoding/base64"
 	"strings"
 )
@@ -12,9 +11,6 @@ type credentials struct {
 	user     string
 	password string
 }
-
-// name is that of the user who logs in.
-func (c *credentials) name() string { return cmp.Or(c.identity, c.user) }
 
 // plain is the response of SASL PLAIN (RFC 4616).
 func (c *credentials) plain() []byte {

@@ -31,7 +31,6 @@ type imapDialog struct {
 	conn  *upstream.Conn
 	lines int              // that have come
 	sent  *imapCredentials // nil: none yet
-	asked bool             // for capabilities, and was answered
 }
 
 var (
@@ -177,7 +176,6 @@ func (d *imapDialog) capabilities(see func(imapReply)) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("CAPABILITY: %w", err)
 	}
-	d.asked = true
 	return list, nil
 }
 

@@ -4,8 +4,6 @@ package park
 
 import (
 	"errors"
-	"io"
-	"net"
 	"syscall"
 )
 
@@ -26,5 +24,3 @@ func (*Lot) Leave(Ticket) bool { return false }
 
 // read always fails here.
 func read(syscall.RawConn, []byte) (int, error) { return 0, errors.ErrUnsupported }
-
-func direct(nc net.Conn, _ syscall.RawConn) io.ReadWriter { return nc }

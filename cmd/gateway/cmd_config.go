@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v4"
@@ -26,8 +27,12 @@ free or anybody answers.`,
 		Example: "  posthorn config check /etc/posthorn/config.yaml",
 		Args:    c.args(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if _, err := loadForServing(args[0]); err != nil {
+			cfg, err := loadForServing(args[0])
+			if err != nil {
 				return withHint(err, "config.yaml in the source explains every key")
+			}
+			for _, w := range cfg.warnings(time.Now()) {
+				fmt.Fprintf(c.stderr, "%s: %s\n", args[0], w)
 			}
 			fmt.Fprintf(c.stderr, "%s: no mistakes\n", args[0])
 			return nil

@@ -40,6 +40,12 @@ type Config struct {
 	// Web are the pages for people.
 	Web Web `yaml:"web"`
 
+	// Autoconfig, MTASTS and SecurityTXT are what programs and people learn from
+	// the domains' names.
+	Autoconfig  Autoconfig  `yaml:"autoconfig"`
+	MTASTS      MTASTS      `yaml:"mta_sts"`
+	SecurityTXT SecurityTXT `yaml:"security_txt"`
+
 	Limits Limits `yaml:"limits"`
 
 	// MaxMessageSize is the largest message that clients may submit; a mailbox
@@ -92,7 +98,7 @@ type MailNames struct {
 }
 
 // WebNames are server names of web services that mail programs and servers look
-// for. The site behind serves them.
+// for.
 type WebNames struct {
 	// Autoconfig serves autoconfig.DOMAIN for each of Domains.
 	Autoconfig bool `yaml:"autoconfig"`
@@ -194,6 +200,8 @@ func defaultConfig() *Config {
 		},
 		TLS:            defaultTLS(),
 		DefaultBackend: embedded,
+		Autoconfig:     defaultAutoconfig(),
+		MTASTS:         defaultMTASTS(),
 		Web:            defaultWeb(),
 		Limits: Limits{
 			Handshake: Duration(10 * time.Second),

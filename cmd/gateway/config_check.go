@@ -49,6 +49,7 @@ func (c *Config) check() problems {
 	c.checkProxies(&p)
 	c.checkBackends(&p)
 	c.checkWeb(&p)
+	c.checkDiscovery(&p)
 	c.checkAdmin(&p)
 	c.checkLimits(&p)
 	p.oneOf("submission.from_header", c.Submission.FromHeader, "refuse", "replace", "allow")

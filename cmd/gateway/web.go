@@ -23,6 +23,9 @@ func (g *gateway) httpsServer() (*https.Server, error) {
 	if g.certs.ECHConfigList() != nil { // else it is the site's
 		s.Mount("GET "+certs.OriginPath, g.certs.OriginHandler())
 	}
+	if err := g.mountDiscovery(s); err != nil {
+		return nil, err
+	}
 	return s, g.mountPages(s)
 }
 

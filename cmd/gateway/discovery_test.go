@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"posthorn/alpn"
+	"posthorn/autoconf"
+)
+
+func TestDiscoveryMistakes(t *testing.T) {
+	const security = "security_txt:\n  contact: [mailto:security@example.org]\n  expires: "
+	now := time.Now().UTC()
+	for name, c := range map[string]struct {
+		config string
+		want   []Mistake // Text is a part of the text
+	}{
+		"all good": {"web_names: {mta_sts: x1}\nmta_sts: {mode: enforce, mx: [mx.a.test, '*.b.test'], max_age: 2w}\n" +
+			security + now.AddDate(0, 6, 0).Format(time.DateOnly) + "\n", nil},
+		"a time":       {security + now.AddDate(0, 6, 0).Format(time.RFC3339) + "\n", nil},
+		"over":         {security + "2020-01-01\n", nil}, // a warning
+		"far":          {security + now.AddDate(1, 0, 5).Format(time.DateOnly) + "\n", []Mistake{{3, "within a year"}}},
+		"no date":      {security + "soon\n", []Mistake{{3, "must be a date"}}},
+		"no expiry":    {"security_txt:\n  contact: [mailto:a@b.test]\n", []Mistake{{1, "until when"}}},
+		"nobody":       {"security_txt:\n  expires: " + now.AddDate(0, 1, 0).Format(time.DateOnly) + "\n", []Mistake{{1, "at least one"}}},
+		"no URI":       {"security_txt:\n  contact: [a@b.test]\n  expires: 2020-01-01\n", []Mistake{{2, "must be a URI"}}},
+		"languages":    {security + "2020-01-01\n  preferred_languages: ['en;']\n", []Mistake{{4, "language tags"}}},
+		"policy":       {"mta_sts:\n  mode: strict\n  mx: ['*', a_b.test, MX.test]\n  max_age: 1h\n", []Mistake{{2, "enforce, testing, none"}, {3, "is not a host name"}, {4, "between"}}},
+		"policy of no": {"mta_sts:\n  mx: [mx.test]\n", []Mistake{{2, "of no use without web_names.mta_sts"}}},
+		"a port":       {"autoconfig:\n  name: \"a\\nb\"\n  ports:\n    imaps: 65536\n    shared: -1\n", []Mistake{{2, "one line"}, {4, "must be a port"}, {5, "must be a port"}}},
+	} {
+		_, got := parseConfig([]byte(c.config))
+		same := slices.EqualFunc(got, c.want, func(a, b Mistake) bool { return a.Line == b.Line && strings.Contains(a.Text, b.Text) })
+		if !same {
+			t.Errorf("%s: got %+v, want %+v", name, got, c.want)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	now := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
+	for expires, want := range map[string]string{"2026-11-22": "is over", "2026-12-01": "only", "2027-06-01": ""} {
+		c := &Config{SecurityTXT: SecurityTXT{Contact: []string{"mailto:a@b.test"}, Expires: expires}}
+		got := strings.Join(c.warnings(now), "\n")
+		if (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q", expires, got)
+		}
+	}
+}
+
+// heldPort is a socket that nobody listens on.
+type heldPort struct {
+	net.Listener
+	addr net.TCPAddr
+}
+
+func (l heldPort) Addr() net.Addr { return &l.addr }
+
+// What clients are told is what they can reach: no port that is for this machine
+// alone, no protocol that the domain has no server for, no key where a server
+// wants passwords.
+func TestDeployments(t *testing.T) {
+	cfg, mistakes := parseConfig([]byte(`
+hostname: mail.example.org
+domains: [example.org, half.test, keyless.test, _relay.test]
+backends:
+- name: full
+  domains: [half.test]
+  imap: {addresses: ["127.0.0.1:143"], login: master, master_user: m, master_password_file: f}
+- name: keyless
+  domains: [keyless.test]
+  imap: {addresses: ["127.0.0.1:1143"]}
+  submission: {addresses: ["127.0.0.1:1587"], login: xclient, client_address: xclient}
+autoconfig: {name: Example, ports: {submissions: 465}}
+`))
+	if len(mistakes) > 0 {
+		t.Fatal(mistakes)
+	}
+	g := &gateway{cfg: cfg, sockets: new(sockets)}
+	listen := func(port alpn.Port, address string, number int) {
+		addr := net.TCPAddr{IP: net.ParseIP(address), Port: number}
+		g.sockets.mail = append(g.sockets.mail, socket{heldPort{addr: addr}, fmt.Sprint(port), port})
+	}
+	listen(alpn.Shared, "127.0.0.1", 10443)
+	listen(alpn.IMAPS, "127.0.0.1", 10993)
+	listen(alpn.Submissions, "127.0.0.1", 10465)
+	if got := g.published(alpn.Shared); got != 10443 {
+		t.Errorf("where everything is for this machine: %d", got)
+	}
+	listen(alpn.Shared, "::1", 20443)
+	listen(alpn.Shared, "::", 443)
+	listen(alpn.SubmissionStartTLS, "192.0.2.1", 587)
+	service := func(domain, prefix string, tls, startTLS uint16, keys bool) autoconf.Service {
+		return autoconf.Service{SharedPort: 443, SharedName: prefix + domain, Host: "mail.example.org", TLSPort: tls, StartTLSPort: startTLS, Keys: keys}
+	}
+	want := []autoconf.Deployment{
+		{Domain: "example.org", Name: "Example", IMAP: service("example.org", "imap.", 0, 0, true), Submission: service("example.org", "smtp.", 465, 587, true)},
+		{Domain: "half.test", Name: "Example", IMAP: service("half.test", "imap.", 0, 0, true)},
+		{Domain: "keyless.test", Name: "Example", IMAP: service("keyless.test", "imap.", 0, 0, false), Submission: service("keyless.test", "smtp.", 465, 587, true)},
+		{Domain: "_relay.test", Name: "Example", IMAP: service("_relay.test", "imap.", 0, 0, true), Submission: service("_relay.test", "smtp.", 465, 587, true)},
+	}
+	if diff := cmp.Diff(want, g.deployments()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
