@@ -21,6 +21,7 @@ import (
 	"posthorn/certs"
 	"posthorn/certs/zone"
 	"posthorn/mux"
+	"posthorn/sessions"
 	"posthorn/store"
 )
 
@@ -55,6 +56,7 @@ type Service struct {
 	Accounts *accounts.Store
 	Keys     *authkeys.Store
 	Mux      *mux.Server
+	Sessions *sessions.Manager
 	Certs    *certs.Manager
 	Mail     Mail     // nil: all mail is kept elsewhere
 	Backends Backends // nil: all accounts are in Mail

@@ -23,6 +23,7 @@ import (
 	"posthorn/handlers/imap"
 	"posthorn/mailbox"
 	"posthorn/mux"
+	"posthorn/sessions"
 	"posthorn/store/badgerkv"
 )
 
@@ -39,6 +40,7 @@ type gateway struct {
 	backends *backends
 	site     *https.Site // nil: there is none
 	imap     *imap.Handler
+	sessions *sessions.Manager
 	admin    *admin.Service
 	mux      *mux.Server
 	sockets  *sockets
@@ -88,8 +90,9 @@ func (g *gateway) open(ctx context.Context) (err error) {
 	if err := g.openBehind(ctx); err != nil {
 		return err
 	}
+	g.sessions = sessions.New(sessionsConfig(g.cfg, g.store, g.accounts, g.keys, g.log))
 	g.admin = &admin.Service{
-		Accounts: g.accounts, Keys: g.keys, Certs: g.certs, Mail: g.mail, Backends: g.backends, Store: g.store,
+		Accounts: g.accounts, Keys: g.keys, Sessions: g.sessions, Certs: g.certs, Mail: g.mail, Backends: g.backends, Store: g.store,
 		Log: g.log, Privacy: g.cfg.Log.Privacy,
 	}
 	if err := g.admin.Sweep(ctx); err != nil {
@@ -183,6 +186,7 @@ func (g *gateway) run(ctx context.Context) error {
 	loop("keys", g.keys.Run)
 	loop("accounts", g.accounts.Run)
 	loop("mailboxes", g.mail.Run)
+	loop("web sessions", g.sessions.Run)
 	loop("backends", g.backends.run)
 	enforcer := &admin.Enforcer{Store: g.store, Accounts: g.accounts, Keys: g.keys, Mux: g.mux, Log: g.log}
 	loop("enforcer", enforcer.Run)

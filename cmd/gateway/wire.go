@@ -10,10 +10,12 @@ import (
 
 	"posthorn/accounts"
 	"posthorn/alpn"
+	"posthorn/authkeys"
 	"posthorn/certs"
 	"posthorn/handlers/imap"
 	"posthorn/mailbox"
 	"posthorn/mux"
+	"posthorn/sessions"
 	"posthorn/store"
 )
 
@@ -66,6 +68,13 @@ const addedFields = 64 << 10
 
 func mailboxOptions(c *Config, log zerolog.Logger) mailbox.Options {
 	return mailbox.Options{MaxMessageSize: int64(c.MaxMessageSize) + addedFields, Quota: int64(c.Quota), Log: log}
+}
+
+func sessionsConfig(c *Config, kv store.KV, who *accounts.Store, keys *authkeys.Store, log zerolog.Logger) sessions.Config {
+	return sessions.Config{
+		Store: kv, Accounts: who, Keys: keys, Privacy: c.Log.Privacy, Log: log,
+		Idle: time.Duration(c.Web.SessionIdle), Max: time.Duration(c.Web.SessionMax),
+	}
 }
 
 func imapLimits(c *Config) imap.Limits {
