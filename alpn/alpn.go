@@ -81,6 +81,9 @@ type Router struct {
 	// CertNames are the server names on which web clients are asked for a
 	// certificate; on all others they are not, so that no browser prompts.
 	CertNames map[string]bool
+	// HTTP1Only reports whether HTTP/2 is not spoken on a server name; nil: it is
+	// on all of them.
+	HTTP1Only func(serverName string) bool
 	// ACMEPending reports whether a tls-alpn-01 challenge is pending for a
 	// server name; nil: never.
 	ACMEPending func(serverName string) bool
@@ -114,6 +117,9 @@ func (r *Router) Route(p Port, offered []string, serverName string) (Route, erro
 			continue
 		}
 		if n.p == ACME && (r.ACMEPending == nil || !r.ACMEPending(serverName)) {
+			continue
+		}
+		if n.p == HTTP2 && r.HTTP1Only != nil && r.HTTP1Only(serverName) {
 			continue
 		}
 		for _, o := range offered {
