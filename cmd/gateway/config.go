@@ -35,8 +35,10 @@ type Config struct {
 	// DefaultBackend is where accounts are whose record names none, and whose
 	// domain is none of a backend's.
 	DefaultBackend string `yaml:"default_backend"`
-	// Site is where the web site of the domains is.
+	// Site is where the web site of the domains is. (reload)
 	Site Site `yaml:"site"`
+	// Sites are web sites of some names or paths; the longest path wins. (reload)
+	Sites []SiteOf `yaml:"sites"`
 	// Web are the pages for people.
 	Web Web `yaml:"web"`
 
@@ -284,7 +286,7 @@ func (c *Config) webNamesOf(domain string) (autoconfig, mtaSTS string) {
 // serverNames are all names that are served, the default one first.
 func (c *Config) serverNames() (names []string) {
 	all := slices.Concat([]string{c.hostname()}, c.Domains, c.imapNames(), c.submissionNames(), c.webNames(),
-		c.Web.Hosts, c.Web.AskCertificate, []string{c.Admin.Host, c.TLS.ECH.PublicName}, c.TLS.Names)
+		c.siteNames(), c.Web.Hosts, c.Web.AskCertificate, []string{c.Admin.Host, c.TLS.ECH.PublicName}, c.TLS.Names)
 	seen := map[string]bool{"": true}
 	for _, n := range all {
 		if !seen[n] {
@@ -316,6 +318,9 @@ func (c *Config) resolve(dir string) {
 	}
 	for i := range c.Backends {
 		paths = append(paths, c.Backends[i].paths()...)
+	}
+	for i := range c.Sites {
+		paths = append(paths, c.Sites[i].paths()...)
 	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {

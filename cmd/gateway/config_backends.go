@@ -141,10 +141,3 @@ func unixPath(addr string) (path string, ok bool) {
 	path, ok = strings.CutPrefix(addr, "unix:")
 	return path, ok && filepath.IsAbs(path)
 }
-
-// Site is the web site behind the gateway.
-type Site struct {
-	// Upstream gets the HTTPS requests that are not for the gateway itself, as
-	// http://HOST:PORT, https://HOST:PORT or unix:/PATH; empty: nobody does.
-	Upstream string `yaml:"upstream"`
-}

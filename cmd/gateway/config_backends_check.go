@@ -9,14 +9,11 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/rs/zerolog"
-
 	"posthorn/authkeys"
 	"posthorn/backend/upstream"
-	"posthorn/handlers/https"
 )
 
-// checkBackends reports what is wrong with backends, site and what leads there.
+// checkBackends reports what is wrong with backends and what leads there.
 func (c *Config) checkBackends(p *problems) {
 	names, domains := []string{embedded}, make(map[string]string)
 	for i := range c.Backends {
@@ -42,7 +39,6 @@ func (c *Config) checkBackends(p *problems) {
 	if !slices.Contains(names, c.DefaultBackend) {
 		p.add("default_backend", "must be one of %s, not %q", strings.Join(names, ", "), c.DefaultBackend)
 	}
-	c.Site.check(p)
 }
 
 func checkBackendName(p *problems, key, name string, taken []string) {
@@ -238,20 +234,12 @@ func (s serverCheck) checkLogin(passwords string, logins []string) {
 	}
 }
 
-func (s *Site) check(p *problems) {
-	if s.Upstream == "" {
-		return
-	}
-	if _, err := https.NewSite(s.Upstream, zerolog.Nop()); err != nil {
-		p.add("site.upstream", "%v, not %q", err, s.Upstream)
-	}
-}
-
-// checkFiles reports what is wrong with the files that backends and tls name. The
+// checkFiles reports what is wrong with the files that backends, sites and tls name. The
 // paths are resolved.
 func (c *Config) checkFiles() problems {
 	var p problems
 	c.checkTLSFiles(&p)
+	c.checkSiteFiles(&p)
 	for i := range c.Backends {
 		b := &c.Backends[i]
 		for _, s := range b.parts() {

@@ -48,6 +48,7 @@ func (c *Config) check() problems {
 	c.checkTLS(&p)
 	c.checkProxies(&p)
 	c.checkBackends(&p)
+	c.checkSites(&p)
 	c.checkWeb(&p)
 	c.checkDiscovery(&p)
 	c.checkAdmin(&p)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -178,6 +179,31 @@ func TestMistakes(t *testing.T) {
 		{"site with a path", "site:\n  upstream: http://127.0.0.1:8080/x\n", []Mistake{{2, "http://HOST:PORT"}}},
 		{"site on a socket", "site:\n  upstream: unix:/run/site.sock\n", nil},
 		{"site on a port", "site:\n  upstream: http://127.0.0.1:8080\n", nil},
+		{"sites", "sites:\n  - {upstream: 'unix:/x'}\n  - {path: /a/, root: /var}\n  - {hosts: [localhost], path: /a/, redirect: 'https://a/', keep_path: true, status: 301}\n" +
+			"  - {hosts: [b.example], handover: '127.0.0.1:1', handover_h2: 'unix:/x'}\n", nil},
+		{"site and sites", "site: {upstream: 'unix:/x'}\nsites:\n  - {path: /a/, root: /var}\n", nil},
+		{"a site of no kind", "sites:\n  - {hosts: [a.example]}\n", []Mistake{{2, "exactly one of upstream"}}},
+		{"a site of two kinds", "sites:\n  - {root: /var,\n     redirect: 'https://a/'}\n", []Mistake{{2, "exactly one of upstream"}}},
+		{"a site's upstream", "sites:\n  - path: /\n    upstream: ftp://a\n", []Mistake{{3, "http://HOST:PORT"}}},
+		{"a site's path", "sites:\n  - root: /var\n    path: /a\n  - root: /var\n    path: /../\n", []Mistake{{3, "must begin and end with a slash"}}},
+		{"sites twice", "sites:\n  - {path: /a/, root: /var}\n  - root: /x\n    path: /a/\n", []Mistake{{4, "another site's already"}}},
+		{"sites twice on a host", "sites:\n  - {hosts: [a.example], root: /var}\n  - root: /x\n    hosts:\n      - b.example\n      - a.example\n", []Mistake{{6, "another site's already"}}},
+		{"site and sites twice", "sites:\n  - {upstream: 'unix:/a'}\nsite:\n  upstream: unix:/b\n", []Mistake{{4, "among sites already"}}},
+		{"a handed over host twice", "sites:\n  - {hosts: [a.example], handover: 'unix:/a'}\n  - root: /x\n    path: /a/\n    hosts: [a.example]\n", []Mistake{{5, "handed over as a whole"}}},
+		{"a handed over host last", "sites:\n  - {hosts: [a.example], root: /x}\n  - handover: unix:/a\n    hosts: [a.example]\n", []Mistake{{4, "handed over as a whole"}}},
+		{"handed over with a path", "sites:\n  - hosts: [a.example]\n    handover: unix:/a\n    path: /a/\n", []Mistake{{4, "leave the path out"}}},
+		{"handed over without a host", "sites:\n  - handover: unix:/a\n", []Mistake{{2, "must name the hosts"}}},
+		{"handed over to nowhere", "sites:\n  - hosts: [a.example]\n    handover: http://a\n", []Mistake{{3, "HOST:PORT"}}},
+		{"handed over with own pages", "web: {hosts: [a.example]}\nsites:\n  - handover: unix:/a\n    hosts: [a.example]\n", []Mistake{{4, "pages of the gateway's own"}}},
+		{"a site on a mail name", "sites:\n  - root: /x\n    hosts: [imap.localhost]\n", []Mistake{{3, "leads to mail"}}},
+		{"a redirect's target", "sites:\n  - redirect: /there\n", []Mistake{{2, "must be http://HOST"}}},
+		{"a redirect's target with a break", "sites:\n  - redirect: \"https://a/\\r\\nx: y\"\n", []Mistake{{2, "must be http://HOST"}}},
+		{"a redirect that keeps the path", "sites:\n  - redirect: https://a\n    keep_path: true\n", []Mistake{{2, "must be http://HOST"}}},
+		{"a redirect's status", "sites:\n  - redirect: https://a/\n    status: 200\n", []Mistake{{2, "301, 302, 307 or 308"}}},
+		{"what others have", "sites:\n  - root: /x\n    ca: x\n    status: 301\n    keep_path: true\n    answer_timeout: 1m\n", []Mistake{
+			{3, "of no use without an https upstream"}, {4, "of no use without redirect"}, {5, "of no use without redirect"}, {6, "of no use without upstream"}}},
+		{"a cache control", "sites:\n  - root: /x\n    cache_control: \"a\\nb\"\n", []Mistake{{3, "header field"}}},
+		{"a pin", "sites:\n  - upstream: https://a\n    pins: [x]\n", []Mistake{{3, "SHA256:"}}},
 		{"names that ask", "domains: [a.example]\nweb:\n  ask_certificate: [keys.a.example, imap.a.example]\nadmin:\n  host: smtp.a.example\n",
 			[]Mistake{{3, "web.ask_certificate[1] leads to mail already: imap.a.example"}, {5, "leads to mail already"}}},
 		{"names with pages", "domains: [a.example]\nweb:\n  hosts: [a.example, imap.a.example]\n  session_idle: 1s\n  session_max: 1000d\n",
@@ -201,6 +227,34 @@ func TestMistakes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The sites that the example shows in a comment name every key there is, and are
+// some.
+func TestExampleSites(t *testing.T) {
+	data, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(data), "a new name in hosts wants a restart) For example:\n")
+	text, _, _ = strings.Cut(text, "sites: []")
+	text = "domains: [example.org]\nsites:\n" + strings.ReplaceAll("\n"+text, "\n#", "\n")
+	cfg, mistakes := parseConfig([]byte(text))
+	if len(mistakes) > 0 || len(cfg.Sites) != 4 {
+		t.Fatalf("%v in\n%s", mistakes, text)
+	}
+	root, _ := parseTree([]byte(text))
+	var got []string
+	for i := range cfg.Sites {
+		for _, key := range keysInFile(child(child(root, "sites").value, fmt.Sprintf("[%d]", i)).value, "") {
+			if !slices.Contains(got, key) {
+				got = append(got, key)
+			}
+		}
+	}
+	if diff := cmp.Diff(keysInStruct(reflect.TypeFor[SiteOf](), ""), got); diff != "" {
+		t.Errorf("its keys are not those of SiteOf, in that order (-SiteOf +file):\n%s", diff)
 	}
 }
 

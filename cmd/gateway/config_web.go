@@ -23,6 +23,10 @@ type Web struct {
 	SessionIdle Duration `yaml:"session_idle"`
 	// SessionMax is after what time somebody has to sign in again in any case.
 	SessionMax Duration `yaml:"session_max"`
+	// HSTS is for how long browsers are told to use nothing but HTTPS (RFC 6797),
+	// by the gateway's own answers, those of files and redirects too; 0: they are
+	// not.
+	HSTS Duration `yaml:"hsts"`
 }
 
 // Admin is about administration.
@@ -58,7 +62,7 @@ func (c *Config) certNames() map[string]bool {
 }
 
 func defaultWeb() Web {
-	return Web{Account: true, SessionIdle: Duration(30 * time.Minute), SessionMax: Duration(12 * time.Hour)}
+	return Web{Account: true, SessionIdle: Duration(30 * time.Minute), SessionMax: Duration(12 * time.Hour), HSTS: Duration(730 * 24 * time.Hour)}
 }
 
 func (c *Config) checkWeb(p *problems) {
@@ -68,6 +72,7 @@ func (c *Config) checkWeb(p *problems) {
 	}
 	p.duration("web.session_idle", c.Web.SessionIdle, time.Minute, 30*24*time.Hour)
 	p.duration("web.session_max", c.Web.SessionMax, time.Minute, 90*24*time.Hour)
+	p.duration("web.hsts", c.Web.HSTS, 0, 10*365*24*time.Hour)
 	p.names("web.ask_certificate", c.Web.AskCertificate)
 	for i, n := range c.Web.AskCertificate {
 		c.checkWebName(p, fmt.Sprintf("web.ask_certificate[%d]", i), n)

@@ -18,7 +18,7 @@ const module = "posthorn"
 // that ends in /* is for every package below, one in /... also for itself.
 var mayImport = map[string][]string{
 	"cmd/gateway":          {"*"},
-	"handlers/https":       {"mux", "alpn", "accounts", "authkeys", "backend", "admin", "certs", "splice"},
+	"handlers/https":       {"mux", "alpn", "accounts", "authkeys", "backend", "admin", "certs", "handlers/https/sites"},
 	"handlers/https/pages": nil,
 	"handlers/https/*":     {"mux", "alpn", "accounts", "authkeys", "backend", "admin", "certs", "sessions", "passkeys", "mobileconfig", "autoconf", "handlers/https", "handlers/https/*"},
 	"autoconf":             nil,
@@ -45,6 +45,9 @@ var mayImport = map[string][]string{
 	"alpn":                 nil,
 	"store":                nil,
 	"e2e/...":              {"*"}, // tests of the whole
+
+	"handlers/https/sites":        {"mux", "alpn", "splice", "backend/upstream", "handlers/https/sites/folder"},
+	"handlers/https/sites/folder": nil,
 }
 
 // onlyHere says which packages may know that something outside exists.

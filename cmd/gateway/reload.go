@@ -39,6 +39,10 @@ func (g *gateway) reload(ctx context.Context) {
 	g.mux.SetLimits(muxLimits(cfg))
 	g.imap.SetLimits(imapLimits(cfg))
 	g.accounts.SetThrottle(throttle(cfg))
+	if err := g.reloadSites(cfg); err != nil {
+		g.log.Error().Err(err).Msg("reload: the sites stay as they were")
+		cfg.Site, cfg.Sites = g.cfg.Site, g.cfg.Sites
+	}
 	changed, restart := changes(g.cfg, cfg)
 	if len(restart) > 0 {
 		g.log.Warn().Strs("keys", restart).Msg("reload: these keys changed and want a restart")
@@ -47,12 +51,31 @@ func (g *gateway) reload(ctx context.Context) {
 	// reload too.
 	g.cfg.Log.Level = cfg.Log.Level
 	g.cfg.Limits = cfg.Limits
+	g.cfg.Site, g.cfg.Sites = cfg.Site, cfg.Sites
 	g.log.Info().Strs("changed", changed).Msg("reloaded")
+}
+
+// reloadSites opens the sites anew, even if the configuration has not changed:
+// another folder may have taken the name of one.
+func (g *gateway) reloadSites(cfg *Config) error {
+	behind, err := cfg.sites()
+	if err != nil {
+		return err
+	}
+	if err := g.sites.Replace(behind); err != nil {
+		return err
+	}
+	for _, host := range cfg.siteNames() {
+		if !g.certs.Named(host) {
+			g.log.Warn().Str("host", host).Msg("reload: a site's new name is served after a restart")
+		}
+	}
+	return nil
 }
 
 // reloadable reports whether a key takes effect without a restart.
 func reloadable(key string) bool {
-	return key == "log.level" || strings.HasPrefix(key, "limits.")
+	return key == "log.level" || key == "site.upstream" || key == "sites" || strings.HasPrefix(key, "limits.")
 }
 
 // changes lists the keys whose values differ: those that take effect at a

@@ -19,7 +19,7 @@ import (
 	"posthorn/authkeys"
 	"posthorn/backend"
 	"posthorn/certs"
-	"posthorn/handlers/https"
+	"posthorn/handlers/https/sites"
 	"posthorn/handlers/imap"
 	"posthorn/mailbox"
 	"posthorn/mux"
@@ -38,7 +38,7 @@ type gateway struct {
 	accounts *accounts.Store
 	mail     *mailbox.Store
 	backends *backends
-	site     *https.Site // nil: there is none
+	sites    *sites.Set
 	imap     *imap.Handler
 	sessions *sessions.Manager
 	admin    *admin.Service
@@ -106,7 +106,7 @@ func (g *gateway) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	g.mux = mux.New(muxConfig(g.cfg, g.certs, g.handlers(web), g.log))
+	g.mux = mux.New(muxConfig(g.cfg, g.certs, g.sites, g.handlers(web), g.log))
 	g.admin.Mux, g.admin.Zones = g.mux, g.zones()
 	g.admin.Instance = admin.Instance{
 		Version: version(), PID: os.Getpid(), Started: time.Now().Truncate(time.Second),
@@ -135,9 +135,11 @@ func (g *gateway) openBehind(ctx context.Context) (err error) {
 		return err
 	}
 	g.backends.warnOfLost(ctx, g.accounts, g.log)
-	if g.cfg.Site.Upstream != "" {
-		g.site, err = https.NewSite(g.cfg.Site.Upstream, g.log)
+	behind, err := g.cfg.sites()
+	if err != nil {
+		return err
 	}
+	g.sites, err = sites.New(behind, g.log)
 	return err
 }
 
@@ -146,8 +148,8 @@ func (g *gateway) close() {
 	if g.sockets != nil {
 		g.sockets.close()
 	}
-	if g.site != nil {
-		g.site.Close()
+	if g.sites != nil {
+		g.sites.Close()
 	}
 	if g.mail != nil {
 		if err := g.mail.Close(); err != nil {

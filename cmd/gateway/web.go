@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"strings"
+	"time"
 
 	"posthorn/admin"
 	"posthorn/certs"
@@ -17,7 +18,8 @@ func (g *gateway) httpsServer() (*https.Server, error) {
 		Named:     g.certs.Named,
 		Ready:     func() bool { return g.admin.State() == admin.Serving },
 		Endpoints: g.endpoints(),
-		Site:      g.site,
+		Sites:     g.sites,
+		HSTS:      time.Duration(g.cfg.Web.HSTS),
 		Log:       g.log,
 	}
 	if g.certs.ECHConfigList() != nil { // else it is the site's

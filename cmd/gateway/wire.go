@@ -12,6 +12,7 @@ import (
 	"posthorn/alpn"
 	"posthorn/authkeys"
 	"posthorn/certs"
+	"posthorn/handlers/https/sites"
 	"posthorn/handlers/imap"
 	"posthorn/mailbox"
 	"posthorn/mux"
@@ -81,10 +82,10 @@ func imapLimits(c *Config) imap.Limits {
 	return imap.Limits{Line: int(c.Limits.PreLoginLine), Literal: int(c.Limits.PreLoginLiteral)}
 }
 
-func muxConfig(c *Config, m *certs.Manager, handlers map[alpn.Protocol]mux.Handler, log zerolog.Logger) mux.Config {
+func muxConfig(c *Config, m *certs.Manager, behind *sites.Set, handlers map[alpn.Protocol]mux.Handler, log zerolog.Logger) mux.Config {
 	cfg := mux.Config{
 		Handlers:   handlers,
-		Router:     &alpn.Router{Names: make(map[string]alpn.Protocol), CertNames: c.certNames(), ACMEPending: m.Pending},
+		Router:     &alpn.Router{Names: make(map[string]alpn.Protocol), CertNames: c.certNames(), HTTP1Only: behind.HTTP1Only, ACMEPending: m.Pending},
 		Certs:      m,
 		MinVersion: tls.VersionTLS12,
 		Limits:     muxLimits(c),

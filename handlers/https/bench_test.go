@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"posthorn/handlers/https"
+	"posthorn/handlers/https/sites"
 )
 
 const page1K = 1 << 10
@@ -56,12 +57,12 @@ func BenchmarkSite(b *testing.B) {
 	for _, path := range []string{"/own", "/site"} {
 		b.Run(path[1:], func(b *testing.B) {
 			g := start(b, func(s *https.Server) {
-				site, err := https.NewSite(plainSite(b), s.Log)
+				all, err := sites.New([]sites.Site{{Upstream: &sites.Upstream{URL: plainSite(b)}}}, s.Log)
 				if err != nil {
 					b.Fatal(err)
 				}
-				b.Cleanup(site.Close)
-				s.Site = site
+				b.Cleanup(all.Close)
+				s.Sites = all
 				s.Mount("/own", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, own) }))
 			})
 			c, err := tls.Dial("tcp", g.addr, &tls.Config{ServerName: serverName, InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})

@@ -1,14 +1,16 @@
 package https
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"path"
 	"runtime/debug"
+	"strconv"
 	"strings"
+	"time"
 
-	"golang.org/x/net/http/httpguts"
-
+	"posthorn/handlers/https/sites"
 	"posthorn/mux"
 )
 
@@ -19,6 +21,13 @@ type front struct {
 	conn   *mux.Conn
 	life   *lifetime
 	routes *http.ServeMux
+	door   sites.Door // for sites
+}
+
+func newFront(s *Server, c *mux.Conn, life *lifetime) *front {
+	f := &front{server: s, conn: c, life: life, routes: s.router()}
+	f.door = sites.Door{Conn: c, Refuse: f.refuse, HSTS: s.hsts, Take: func(next func(context.Context, func())) { life.next = next }}
+	return f
 }
 
 type connKey struct{}
@@ -54,8 +63,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch status := f.refusal(r, host); {
 	case status != 0:
 		f.refuse(w, r, status)
-	case f.server.Site != nil && !own:
-		f.server.Site.serve(w, r, f)
+	case !own && f.server.Sites != nil && f.server.Sites.Serve(w, r, host, &f.door):
 	case !named:
 		f.refuse(w, r, http.StatusMisdirectedRequest)
 	case !clean(r.URL.Path):
@@ -72,14 +80,6 @@ func (f *front) refuse(w http.ResponseWriter, r *http.Request, status int) {
 	http.Error(w, http.StatusText(status), status)
 }
 
-// endsConnection reports whether nothing that follows a request of HTTP/1 on its
-// connection is to be taken for another one. RFC 9112 section 6.1 wants this of
-// a request with Transfer-Encoding and a length, of which net/http says
-// nothing; and fold.go does not look behind an Upgrade.
-func endsConnection(r *http.Request) bool {
-	return len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) || len(r.Header["Upgrade"]) > 0
-}
-
 // refusal returns the status of a request that is not for here; else 0.
 func (f *front) refusal(r *http.Request, host string) int {
 	switch {
@@ -89,22 +89,10 @@ func (f *front) refusal(r *http.Request, host string) int {
 		return http.StatusMisdirectedRequest // RFC 9110 section 15.5.20
 	case r.Method == http.MethodConnect, r.Method == http.MethodTrace:
 		return http.StatusMethodNotAllowed
-	case malformed(r):
+	case !sites.Sound(r):
 		return http.StatusBadRequest
 	}
 	return 0
-}
-
-// malformed reports whether a request would mean something else when it is
-// written down again, or leads where no path is.
-func malformed(r *http.Request) bool {
-	switch {
-	case !httpguts.ValidHeaderFieldName(r.Method), strings.ContainsAny(r.URL.RawQuery, " \x7f"):
-		return true // on HTTP/2 they may hold a space, which would end them on HTTP/1.1
-	case r.URL.IsAbs() && r.URL.Scheme != "https" && r.URL.Scheme != "http", r.URL.User != nil:
-		return true
-	}
-	return !upright(r.URL.Path)
 }
 
 // directed reports whether a request for host belongs on the connection: the
@@ -153,24 +141,7 @@ func isAddress(host string) bool {
 // clean reports whether a path is what it says, with nothing to leave out.
 // ServeMux would redirect to the cleaned one.
 func clean(p string) bool {
-	return upright(p) && (path.Clean(p) == strings.TrimSuffix(p, "/") || p == "/")
-}
-
-// upright reports whether a path leads down only. "..;" is ".." to some servers
-// of Java, and a backslash is a slash to some of Windows.
-func upright(p string) bool {
-	if !strings.HasPrefix(p, "/") || strings.ContainsRune(p, 0) {
-		return false
-	}
-	if !strings.Contains(p, "/.") && !strings.Contains(p, "\\") {
-		return true
-	}
-	for segment := range strings.FieldsFuncSeq(p, func(c rune) bool { return c == '/' || c == '\\' }) {
-		if segment, _, _ = strings.Cut(segment, ";"); segment == "." || segment == ".." {
-			return false
-		}
-	}
-	return true
+	return sites.Upright(p) && (path.Clean(p) == strings.TrimSuffix(p, "/") || p == "/")
 }
 
 // setHeaders sets what every response of the gateway's own says. A handler may
@@ -182,12 +153,20 @@ func (f *front) setHeaders(h http.Header, r *http.Request) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	host := hostname(r.Host)
-	local := host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || isAddress(host)
-	if !local { // a developer's certificate changes; RFC 6797 section 8.1.1 has no addresses
-		h.Set("Strict-Transport-Security", "max-age=63072000")
+	if v := f.server.hsts(r); v != "" {
+		h.Set("Strict-Transport-Security", v)
 	}
-	if r.ProtoMajor == 1 && endsConnection(r) {
+	if r.ProtoMajor == 1 && sites.EndsConnection(r) {
 		h.Set("Connection", "close")
 	}
+}
+
+// hsts is the Strict-Transport-Security of a request's response; empty: none. A
+// developer's certificate changes, and RFC 6797 section 8.1.1 has no addresses.
+func (s *Server) hsts(r *http.Request) string {
+	host := hostname(r.Host)
+	if s.HSTS <= 0 || host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || isAddress(host) {
+		return ""
+	}
+	return "max-age=" + strconv.FormatInt(int64(s.HSTS/time.Second), 10)
 }

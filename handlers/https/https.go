@@ -15,6 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"posthorn/handlers/https/sites"
 	"posthorn/mux"
 )
 
@@ -32,9 +33,12 @@ type Server struct {
 	Ready func() bool
 	// Endpoints are the ways in that the page at / shows.
 	Endpoints []Endpoint
-	// Site gets every request for a path that nobody has mounted, / among them;
-	// nil: there is none.
-	Site *Site
+	// Sites get the requests for paths that nobody has mounted, and the
+	// connections of host names that are handed over; nil: there are none.
+	Sites *sites.Set
+	// HSTS is for how long browsers are told to use nothing but HTTPS (RFC 6797),
+	// in what the gateway itself answers; zero: they are not.
+	HSTS time.Duration
 	Log  zerolog.Logger
 
 	once   sync.Once
@@ -79,6 +83,9 @@ var wildcard = regexp.MustCompile(`\{[\pL_][\pL\pN_]*(\.\.\.)?\}`)
 // named reports whether a host (in the form of hostname) has what is mounted. So
 // do all addresses.
 func (s *Server) named(host string) bool {
+	if s.Sites != nil && s.Sites.HandsOver(host) {
+		return false
+	}
 	return s.Named == nil || host == "" || isAddress(host) || s.Named(host)
 }
 
@@ -128,7 +135,11 @@ func (s *Server) Busy() []byte {
 // and to send GOAWAY on it. A handler that hijacks its connection is done with
 // it when it returns, or has left a lifetime.next.
 func (s *Server) ServeConn(ctx context.Context, c *mux.Conn) {
-	c.Go(func() { s.serve(ctx, c) })
+	c.Go(func() {
+		if s.Sites == nil || !s.Sites.HandOver(ctx, c) {
+			s.serve(ctx, c)
+		}
+	})
 }
 
 func (s *Server) serve(ctx context.Context, c *mux.Conn) {
@@ -162,7 +173,7 @@ func (s *Server) newServer(c *mux.Conn, life *lifetime) *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	return &http.Server{
-		Handler:                      &front{server: s, conn: c, life: life, routes: s.router()},
+		Handler:                      newFront(s, c, life),
 		BaseContext:                  func(net.Listener) context.Context { return context.WithValue(context.Background(), connKey{}, c) },
 		ConnState:                    life.changed,
 		Protocols:                    protocols,

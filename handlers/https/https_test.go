@@ -45,6 +45,7 @@ func start(t testing.TB, edit func(*https.Server)) *gateway {
 	g := &gateway{t: t}
 	s := &https.Server{
 		Serves: func(host string) bool { return host == serverName || host == "localhost" },
+		HSTS:   730 * 24 * time.Hour,
 		Log:    zerolog.New(&g.log),
 	}
 	if edit != nil {

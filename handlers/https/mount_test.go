@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/handlers/https"
+	"posthorn/handlers/https/sites"
 )
 
 // What is mounted is found on the hosts that it is for, however clients write
@@ -21,7 +22,7 @@ func TestMountedOnHosts(t *testing.T) {
 		fmt.Fprintf(w, "site %s %s", r.Host, r.RequestURI)
 	}))
 	t.Cleanup(site.Close)
-	behind, err := https.NewSite(site.URL, zerolog.Nop())
+	behind, err := sites.New([]sites.Site{{Upstream: &sites.Upstream{URL: site.URL}}}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,7 @@ func TestMountedOnHosts(t *testing.T) {
 		g := start(t, func(s *https.Server) {
 			mount(s)
 			if c.with == "site" {
-				s.Site = behind
+				s.Sites = behind
 			}
 		})
 		for _, target := range []string{c.path, "https://" + c.host + c.path} {

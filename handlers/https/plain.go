@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"posthorn/handlers/https/sites"
 )
 
 // Plain serves port 80, in cleartext: what a CA asks there is answered, and
@@ -72,7 +74,7 @@ func (p *Plain) redirect(w http.ResponseWriter, r *http.Request) {
 	case !p.Serves(host):
 		http.Error(w, http.StatusText(http.StatusMisdirectedRequest), http.StatusMisdirectedRequest)
 		return
-	case !upright(r.URL.Path):
+	case !sites.Upright(r.URL.Path):
 		http.Error(w, http.StatusText(http.StatusBadRequest), http.StatusBadRequest)
 		return
 	}

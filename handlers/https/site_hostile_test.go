@@ -388,7 +388,7 @@ func TestBadSites(t *testing.T) {
 		if log := g.siteLog.String(); strings.Contains(log, "secret") || strings.Contains(log, "\n") != strings.HasPrefix(c.want[0], "502") {
 			t.Errorf("%s: the log has %q", name, log)
 		}
-		g.site.Close()
+		g.sites.Close()
 		ln.Close()
 		g.stop()
 		sites.Wait()

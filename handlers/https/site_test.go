@@ -19,13 +19,14 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/handlers/https"
+	"posthorn/handlers/https/sites"
 	"posthorn/mux/muxtest"
 )
 
 // behind is a site behind a gateway.
 type behind struct {
 	*gateway
-	site    *https.Site
+	sites   *sites.Set
 	siteLog muxtest.Log
 }
 
@@ -56,15 +57,20 @@ func serveSite(t testing.TB, network string, h http.Handler) string {
 // putBehind starts a gateway before the site at upstream.
 func putBehind(t testing.TB, upstream string, edit func(*https.Server)) *behind {
 	t.Helper()
+	return putAllBehind(t, []sites.Site{{Upstream: &sites.Upstream{URL: upstream}}}, edit)
+}
+
+// putAllBehind starts a gateway before several sites.
+func putAllBehind(t testing.TB, all []sites.Site, edit func(*https.Server)) *behind {
+	t.Helper()
 	b := new(behind)
-	site, err := https.NewSite(upstream, zerolog.New(&b.siteLog))
-	if err != nil {
+	var err error
+	if b.sites, err = sites.New(all, zerolog.New(&b.siteLog)); err != nil {
 		t.Fatal(err)
 	}
-	b.site = site
-	t.Cleanup(site.Close) // after the gateway has stopped
+	t.Cleanup(b.sites.Close) // after the gateway has stopped
 	b.gateway = start(t, func(s *https.Server) {
-		s.Site = site
+		s.Sites = b.sites
 		s.Serves = func(host string) bool {
 			return host == serverName || host == "localhost" || host == "_relay.example.org"
 		}
@@ -86,7 +92,7 @@ func TestUpstreams(t *testing.T) {
 		"", "http://", "ftp://localhost", "localhost:8080", "unix:", "unix:site.sock", "http://localhost/path",
 		"http://user@localhost", "http://localhost?x", "http://localhost#x", "http://local host", "http://localhost:x", "/run/site.sock",
 	} {
-		if _, err := https.NewSite(bad, zerolog.Nop()); !errors.Is(err, https.ErrUpstream) {
+		if _, err := sites.New([]sites.Site{{Upstream: &sites.Upstream{URL: bad}}}, zerolog.Nop()); !errors.Is(err, sites.ErrUpstream) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -212,8 +218,7 @@ func TestSlow(t *testing.T) {
 		<-r.Context().Done()
 		gone <- struct{}{}
 	}))
-	g := putBehind(t, site, nil)
-	g.site.AnswerTimeout = 50 * time.Millisecond
+	g := putAllBehind(t, []sites.Site{{Upstream: &sites.Upstream{URL: site, AnswerTimeout: 50 * time.Millisecond}}}, nil)
 	for _, header := range []string{"", "Connection: Upgrade\r\nUpgrade: websocket\r\n"} {
 		out := g.raw("GET / HTTP/1.1\r\nHost: " + serverName + "\r\n" + header + "\r\nGET / HTTP/1.1\r\nHost: " + serverName + "\r\nConnection: close\r\n\r\n")
 		if got := statuses(out); len(got) == 0 || got[0] != "504" {

@@ -22,6 +22,7 @@ import (
 	"posthorn/autoconf"
 	"posthorn/handlers/https"
 	"posthorn/handlers/https/discovery"
+	"posthorn/handlers/https/sites"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
 )
@@ -53,7 +54,7 @@ func start(t *testing.T, h *discovery.Handler) *gateway {
 		fmt.Fprintf(w, "site %s %s", r.Host, r.RequestURI)
 	}))
 	t.Cleanup(behind.Close)
-	site, err := https.NewSite(behind.URL, zerolog.Nop())
+	site, err := sites.New([]sites.Site{{Upstream: &sites.Upstream{URL: behind.URL}}}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +64,7 @@ func start(t *testing.T, h *discovery.Handler) *gateway {
 		Named: func(host string) bool {
 			return host != "www.example.org" && (strings.HasSuffix(host, "example.org") || strings.HasSuffix(host, "example.net"))
 		},
-		Site: site, Log: zerolog.Nop(),
+		Sites: site, Log: zerolog.Nop(),
 	}
 	h.Mount(s)
 	m := mux.New(mux.Config{

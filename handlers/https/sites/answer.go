@@ -1,4 +1,4 @@
-package https
+package sites
 
 import (
 	"net/http"
@@ -9,7 +9,7 @@ import (
 // answer is the way of a response from the site to the client.
 type answer struct {
 	http.ResponseWriter
-	front *front
+	door  *Door
 	r     *http.Request
 	body  *body  // nil: the request has none
 	pace  *pace  // of the response; nil: mux sees to it
@@ -26,15 +26,15 @@ const pieceSize = 16 << 10
 // its connection is closed.
 const drainTime = 5 * time.Second
 
-func newAnswer(w http.ResponseWriter, r *http.Request, f *front, leave func()) *answer {
-	a := &answer{ResponseWriter: w, front: f, r: r, left: -1, leave: leave}
+func newAnswer(w http.ResponseWriter, r *http.Request, d *Door, leave func()) *answer {
+	a := &answer{ResponseWriter: w, door: d, r: r, left: -1, leave: leave}
 	rc := http.NewResponseController(w)
 	_ = rc.SetWriteDeadline(time.Time{})
 	if r.ProtoMajor == 1 {
-		a.last = endsConnection(r)
+		a.last = EndsConnection(r)
 	} else {
 		// A stream may have no window while its connection is alive and well.
-		a.pace = newPace(f.conn.MinRate(), pieceSize, func() { _ = rc.SetWriteDeadline(longAgo) })
+		a.pace = newPace(d.Conn.MinRate(), pieceSize, func() { _ = rc.SetWriteDeadline(longAgo) })
 	}
 	if r.ContentLength == 0 { // negative: nobody knows
 		return a
@@ -42,7 +42,7 @@ func newAnswer(w http.ResponseWriter, r *http.Request, f *front, leave func()) *
 	_ = rc.EnableFullDuplex()
 	_ = rc.SetReadDeadline(time.Time{})
 	a.body = &body{ReadCloser: r.Body, request: r, trailer: announced(r)}
-	a.body.pace = newPace(f.conn.MinRate(), 0, func() { _ = rc.SetReadDeadline(longAgo) })
+	a.body.pace = newPace(d.Conn.MinRate(), 0, func() { _ = rc.SetReadDeadline(longAgo) })
 	return a
 }
 
@@ -144,5 +144,5 @@ func (a *answer) refuse(status int) {
 	if a.last {
 		a.Header().Set("Connection", "close")
 	}
-	a.front.refuse(a.ResponseWriter, a.r, status)
+	a.door.Refuse(a.ResponseWriter, a.r, status)
 }

@@ -1,4 +1,4 @@
-package https
+package sites
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 )
 
 // fail answers a request in the site's place.
-func (s *Site) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (s *proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	a := w.(*answer)
 	if a.body != nil {
 		if status := a.body.status(); status != 0 {

@@ -1,4 +1,4 @@
-package https
+package sites
 
 import (
 	"bufio"
@@ -140,14 +140,14 @@ func (p *lines) close() {
 }
 
 // line returns an idle line, or a new one.
-func (s *Site) line(ctx context.Context) (*line, error) {
+func (s *proxy) line(ctx context.Context) (*line, error) {
 	if l := s.lines.take(); l != nil {
 		return l, nil
 	}
 	return s.newLine(ctx)
 }
 
-func (s *Site) newLine(ctx context.Context) (*line, error) {
+func (s *proxy) newLine(ctx context.Context) (*line, error) {
 	conn, err := s.dial(ctx, "", "")
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package https
+package sites
 
 import (
 	"cmp"
@@ -17,7 +17,7 @@ import (
 // most of all, and http.Transport's two goroutines for a connection cost them
 // more than all the rest. If the client wants to switch to a protocol, and the
 // site agrees, the two connections are joined.
-func (s *Site) exchange(a *answer, protocol string) {
+func (s *proxy) exchange(a *answer, protocol string) {
 	ctx := a.r.Context()
 	l, res, stop, err := s.ask(ctx, a, protocol)
 	if err != nil {
@@ -46,7 +46,7 @@ func (s *Site) exchange(a *answer, protocol string) {
 // ask sends the request and returns the head of the response. It tries again if
 // the site has closed an idle line in the same moment. Until stop is called, the
 // line breaks when the client goes.
-func (s *Site) ask(ctx context.Context, a *answer, protocol string) (l *line, res *http.Response, stop func() bool, err error) {
+func (s *proxy) ask(ctx context.Context, a *answer, protocol string) (l *line, res *http.Response, stop func() bool, err error) {
 	buf := heads.Get().(*[]byte)
 	defer heads.Put(buf)
 	*buf = appendRequest((*buf)[:0], a.r, protocol)
@@ -71,8 +71,8 @@ func (s *Site) ask(ctx context.Context, a *answer, protocol string) (l *line, re
 var heads = sync.Pool{New: func() any { return new([]byte) }}
 
 // try sends a request on a line and reads the head of the response.
-func (s *Site) try(l *line, a *answer, request []byte) (*http.Response, error) {
-	if err := l.SetDeadline(time.Now().Add(s.answerTimeout())); err != nil {
+func (s *proxy) try(l *line, a *answer, request []byte) (*http.Response, error) {
+	if err := l.SetDeadline(time.Now().Add(s.answerTimeout)); err != nil {
 		return nil, err
 	}
 	if _, err := l.Write(request); err != nil {
@@ -105,7 +105,7 @@ func repeatable(method string) bool {
 }
 
 // relay passes a response on.
-func (s *Site) relay(a *answer, res *http.Response) {
+func (s *proxy) relay(a *answer, res *http.Response) {
 	h := a.Header()
 	clearHop(res.Header)
 	copyHeader(h, res.Header)
@@ -134,7 +134,7 @@ func (s *Site) relay(a *answer, res *http.Response) {
 
 // copy copies the body of a response. The error is that of reading it; when
 // the client is gone, it is http.ErrAbortHandler, in a panic.
-func (s *Site) copy(a *answer, body io.Reader) error {
+func (s *proxy) copy(a *answer, body io.Reader) error {
 	if body == http.NoBody {
 		return nil
 	}

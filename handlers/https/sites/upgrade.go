@@ -1,4 +1,4 @@
-package https
+package sites
 
 import (
 	"bytes"
@@ -51,7 +51,7 @@ func agreed(res *http.Response, protocol string) bool {
 // join takes the client's connection from net/http and joins it with the
 // site's, until both have ended or the gateway drains. That goes on when
 // everything here has returned: one of these may be quiet for days.
-func (s *Site) join(a *answer, l *line, res *http.Response, protocol string) (joined bool) {
+func (s *proxy) join(a *answer, l *line, res *http.Response, protocol string) (joined bool) {
 	if !agreed(res, protocol) {
 		s.fail(a, a.r, errSwitched)
 		return false
@@ -64,12 +64,12 @@ func (s *Site) join(a *answer, l *line, res *http.Response, protocol string) (jo
 	if res.Write(rw) != nil || rw.Flush() != nil {
 		return false
 	}
-	conn, leave := a.front.conn, a.leave
+	conn, leave := a.door.Conn, a.leave
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	conn.Unread(bytes.Clone(early))
 	head, _ := l.br.Peek(l.br.Buffered())
 	link := splice.Link{Client: conn, Server: l.Conn, Head: bytes.Clone(head)}
-	a.front.life.next = func(ctx context.Context, done func()) {
+	a.door.Take(func(ctx context.Context, done func()) {
 		link.Start(ctx, func(err error) {
 			defer done()
 			defer leave()
@@ -77,7 +77,7 @@ func (s *Site) join(a *answer, l *line, res *http.Response, protocol string) (jo
 				conn.Panicked(p.Value, p.Stack())
 			}
 		})
-	}
+	})
 	a.leave = nil
 	return true
 }

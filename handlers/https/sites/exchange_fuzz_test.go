@@ -1,4 +1,4 @@
-package https
+package sites
 
 import (
 	"bufio"
@@ -31,7 +31,7 @@ func FuzzRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
 		in, err := http.ReadRequest(bufio.NewReader(strings.NewReader(raw)))
-		if err != nil || in.ContentLength != 0 || !serverTakes(in) || malformed(in) || in.URL.Path == "" {
+		if err != nil || in.ContentLength != 0 || !serverTakes(in) || !Sound(in) || in.URL.Path == "" {
 			return
 		}
 		in.RemoteAddr = netip.MustParseAddrPort("[2001:db8::1]:5").String()
