@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -15,11 +16,14 @@ func (c *Conn) end(cause error) {
 	c.cancel(cause)
 	t := &c.srv.table
 	t.mu.Lock()
-	handled, closing := c.handled, c.closing
+	handled, closing, carries := c.handled, c.closing, slices.Clone(c.carries)
 	if handled && !closing && cause != ErrDraining && c.grace == nil {
 		c.grace = time.AfterFunc(c.srv.config.Grace, c.wire.abort)
 	}
 	t.mu.Unlock()
+	for _, inner := range carries { // while there is still something to say goodbye in
+		inner.end(cause)
+	}
 	switch {
 	case closing:
 	case !handled:
@@ -82,10 +86,15 @@ func (c *Conn) startClosing() bool {
 // abort closes the connection at once, and lets the kernel forget what the
 // client has not taken.
 func (t *transport) abort() {
-	if tc, ok := t.Conn.(*net.TCPConn); ok {
-		_ = tc.SetLinger(0)
+	switch nc := t.Conn.(type) {
+	case *net.TCPConn:
+		_ = nc.SetLinger(0)
+		nc.Close()
+	case Carrier:
+		nc.Abort()
+	default:
+		nc.Close()
 	}
-	t.Conn.Close()
 	t.mu.Lock()
 	closed := t.closed
 	t.mu.Unlock()

@@ -41,6 +41,7 @@ type Conn struct {
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	via    *Conn // what it came in, see Carry; nil: a socket
 
 	// What follows is guarded by srv.table.mu, as are changes of Protocol,
 	// ServerName, Remote and Local, which the table shows to others.
@@ -51,6 +52,7 @@ type Conn struct {
 	closing  bool    // the handler is done, and what is left ends by itself
 	pooled   int     // index in the table's pool, or negative
 	source   *source // nil: not known (yet)
+	carries  []*Conn // the connections that came in it; while there are any, they stand for it in the counts
 	identity Identity
 	reason   string // why it ended
 	failures int    // of logins

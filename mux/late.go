@@ -88,11 +88,11 @@ func (t *transport) sendLate(b []byte) (n int, err error) {
 }
 
 // joinSize is the most of one write of a user's that becomes one write to the
-// socket, and joinRoom what records need beside it. Writes up to joinFrom are
+// socket, four full records of a connection inside this one, and joinRoom what records need beside it. Writes up to joinFrom are
 // one record anyway.
 const (
 	joinFrom = 1 << 10
-	joinSize = 64 << 10
+	joinSize = 66 << 10
 	joinRoom = 8 << 10
 )
 
@@ -126,7 +126,7 @@ func (t *transport) joined() error {
 	return err
 }
 
-// Write writes b. Over TLS, the records of up to 64 KiB go out in one write to
+// Write writes b. Over TLS, the records of up to 66 KiB go out in one write to
 // the socket: crypto/tls writes each by itself.
 func (c *Conn) Write(b []byte) (n int, err error) {
 	if _, ok := c.Conn.(*tls.Conn); !ok || len(b) <= joinFrom {

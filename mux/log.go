@@ -27,6 +27,9 @@ func (c *Conn) log() {
 	if remote := c.remoteForLog(); remote != "" {
 		e = e.Str("remote", remote)
 	}
+	if c.via != nil {
+		e = e.Uint64("via", c.via.ID)
+	}
 	if id.Account != "" {
 		e = e.Str("account", c.accountForLog(id)).Str("mechanism", id.Mechanism)
 	}

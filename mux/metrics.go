@@ -57,6 +57,9 @@ func (m *metrics) login(mechanism, result string) {
 // gone keeps the bytes of a connection that leaves the table. The caller holds
 // the table's mu.
 func (m *metrics) gone(c *Conn) {
+	if c.via != nil {
+		return // they were the other's
+	}
 	m.in += c.wire.in.Load()
 	m.out += c.wire.out.Load()
 }
@@ -79,6 +82,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	in, out := m.in, m.out
 	for _, c := range t.conns {
 		live[key{c.Protocol, c.state()}]++
+		if c.via != nil {
+			continue
+		}
 		in += c.wire.in.Load()
 		out += c.wire.out.Load()
 	}

@@ -61,7 +61,8 @@ type Identity struct {
 // Info is what the table knows about a live connection.
 type Info struct {
 	ID         uint64         `json:"id"`
-	Protocol   alpn.Protocol  `json:"protocol"` // empty: not known yet
+	Via        uint64         `json:"via,omitempty"` // the ID of the web connection that it came in; 0: none
+	Protocol   alpn.Protocol  `json:"protocol"`      // empty: not known yet
 	ServerName string         `json:"server_name,omitempty"`
 	Remote     netip.AddrPort `json:"remote"`
 	Since      time.Time      `json:"since"`

@@ -8,8 +8,8 @@ import (
 )
 
 // Parking returns where the connection can wait without a goroutine, with
-// Park, and the socket that it then waits for; nil when it is no socket, or the
-// system has no such thing. From then on TryRead alone reads from the
+// Park, and the socket that it then waits for; nil when it neither is a socket
+// nor came in one, or the system has no such thing. From then on TryRead alone reads from the
 // connection, and the server looks after Limits.Idle. In any case, closed is
 // called when mux closes the connection under its user, after the end of its
 // context: that wakes nobody who is parked, or waits for another socket.
@@ -17,11 +17,13 @@ func (c *Conn) Parking(closed func()) (*park.Lot, *park.Socket) {
 	c.wire.mu.Lock()
 	c.wire.closed = closed
 	c.wire.mu.Unlock()
+	var lot *park.Lot
 	socket, ok := park.NewSocket(c.wire.Conn)
-	if !ok {
-		return nil, nil
+	if ok {
+		lot = c.srv.parkingLot()
+	} else if c.wire.quiet, ok = c.wire.Conn.(Quiet); ok {
+		lot, socket = c.wire.quiet.Parking(closed)
 	}
-	lot := c.srv.parkingLot()
 	if lot == nil {
 		return nil, nil
 	}
@@ -49,6 +51,9 @@ func (c *Conn) Park(w park.Waker) (park.Ticket, error) {
 	if tc, ok := c.Conn.(*tls.Conn); ok {
 		trim(tc)
 	}
+	if c.wire.quiet != nil {
+		return c.wire.quiet.Park(w)
+	}
 	return c.srv.parkingLot().Park(c.wire.socket, w)
 }
 
@@ -63,7 +68,12 @@ func (t *transport) readNow(b []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := t.socket.TryRead(b)
+	var n int
+	if t.quiet != nil {
+		n, err = t.quiet.TryRead(b)
+	} else {
+		n, err = t.socket.TryRead(b)
+	}
 	if n > 0 {
 		t.took(n)
 	}

@@ -72,7 +72,7 @@ func (c *Conn) prepare() bool {
 	s := c.srv
 	start := s.now()
 	c.wire.setLimit(start + int64(min(c.limits.Handshake, c.limits.PreLogin)))
-	if s.trusted(c.Remote.Addr()) {
+	if c.via == nil && s.trusted(c.Remote.Addr()) {
 		if err := c.readProxyHeader(); err != nil {
 			c.SetReason("PROXY header: " + err.Error())
 			return false

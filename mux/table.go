@@ -36,15 +36,17 @@ type table struct {
 	accounts  map[string][]*Conn // by Identity.Account
 	sources   map[netip.Addr]*source
 	pool      []*Conn     // those without a login, in no order; see Conn.pooled
+	carriers  int         // of conns: those that others stand for, see Carry
 	sweeper   *time.Timer // of the parked ones; nil: there are none
 }
 
 // source is where connections come from: an IPv4 address or an IPv6 /64.
 type source struct {
-	addr    netip.Addr
-	conns   int
-	pooled  int     // of the table's pool
-	waiting []*Conn // before login or handler, oldest first
+	addr     netip.Addr
+	conns    int
+	carriers int     // of conns: those that others stand for
+	pooled   int     // of the table's pool
+	waiting  []*Conn // before login or handler, oldest first
 }
 
 func (t *table) init() {
@@ -103,7 +105,7 @@ func (t *table) enter(c *Conn) (victim *Conn, drop error) {
 	switch {
 	case t.closing:
 		return nil, errClosed
-	case len(t.conns) >= 2*l.Conns:
+	case t.counted() >= 2*l.Conns:
 		return nil, errFull
 	}
 	if n := len(t.pool); n >= l.UnauthFull ||
@@ -113,12 +115,20 @@ func (t *table) enter(c *Conn) (victim *Conn, drop error) {
 	}
 	t.lastID++
 	c.ID = t.lastID
-	c.busy = len(t.conns) >= l.Conns
+	c.busy = t.counted() >= l.Conns
 	t.conns[c.ID] = c
-	c.pooled = len(t.pool)
-	t.pool = append(t.pool, c)
+	t.pooling(c)
 	t.wg.Add(1)
 	return victim, nil
+}
+
+// pooling counts c among the connections without a login. The caller holds mu.
+func (t *table) pooling(c *Conn) {
+	c.pooled = len(t.pool)
+	t.pool = append(t.pool, c)
+	if c.source != nil {
+		c.source.pooled++
+	}
 }
 
 // locate counts a connection under its source, once Remote is known, or says
@@ -136,14 +146,14 @@ func (t *table) locate(c *Conn) (victim *Conn, drop error) {
 		t.sources[addr] = s
 	}
 	l := c.limits
-	if s.conns >= 2*l.ConnsPerSource {
+	if s.counted() >= 2*l.ConnsPerSource {
 		return nil, errSource
 	}
 	if len(s.waiting) >= l.UnauthPerSource {
 		victim = s.waiting[0]
 		t.uncount(victim)
 	}
-	c.busy = c.busy || s.conns >= l.ConnsPerSource
+	c.busy = c.busy || s.counted() >= l.ConnsPerSource
 	s.conns++
 	c.source = s
 	if c.pooled >= 0 { // it may have been crowded out meanwhile
@@ -152,6 +162,11 @@ func (t *table) locate(c *Conn) (victim *Conn, drop error) {
 	}
 	return victim, nil
 }
+
+// counted is how many connections count for the limits. The caller holds mu.
+func (t *table) counted() int { return len(t.conns) - t.carriers }
+
+func (s *source) counted() int { return s.conns - s.carriers }
 
 // sourceOf maps an address to that of its source.
 func sourceOf(a netip.Addr) netip.Addr {
@@ -304,6 +319,10 @@ func (t *table) leave(c *Conn) {
 	delete(t.conns, c.ID)
 	t.unfile(c)
 	t.uncount(c)
+	t.unload(c)
+	if len(c.carries) > 0 {
+		t.uncarry(c)
+	}
 	if s := c.source; s != nil {
 		if s.conns--; s.conns == 0 {
 			delete(t.sources, s.addr)
@@ -350,8 +369,12 @@ func (t *table) match(account string, match func(Info) bool) []*Conn {
 
 // info is a snapshot of c. The caller holds mu.
 func (c *Conn) info() Info {
+	via := uint64(0)
+	if c.via != nil {
+		via = c.via.ID
+	}
 	return Info{
-		ID: c.ID, Protocol: c.Protocol, ServerName: c.ServerName, Remote: c.Remote,
+		ID: c.ID, Via: via, Protocol: c.Protocol, ServerName: c.ServerName, Remote: c.Remote,
 		Since: c.since, Identity: c.identity,
 		In: c.wire.in.Load(), Out: c.wire.out.Load(),
 	}

@@ -2,6 +2,7 @@ package mux
 
 import (
 	"errors"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -38,6 +39,7 @@ type transport struct {
 
 	late lateness
 
+	quiet  Quiet        // what it is parked with, when Conn is no socket; set by its reader
 	socket *park.Socket // once it is parked; set by its reader
 	nowait bool         // reads do not wait; used by the reader alone
 	closed func()       // called by abort; guarded by mu
@@ -260,11 +262,17 @@ func (t *transport) armWrite() error {
 		return t.writeErr
 	}
 	d := t.conn.srv.now() + int64(stallWindow)
+	if t.conn.via != nil {
+		d = math.MaxInt64 // what it came in sees to it that the client takes data
+	}
 	if t.limit != 0 {
 		d = min(d, t.writeLimit())
 	}
 	if t.libWrite != 0 {
 		d = min(d, t.libWrite)
+	}
+	if d == math.MaxInt64 {
+		return t.Conn.SetWriteDeadline(time.Time{})
 	}
 	return t.Conn.SetWriteDeadline(t.conn.srv.epoch.Add(time.Duration(d)))
 }
