@@ -1,0 +1,156 @@
+package webstream
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"net"
+	"sync"
+	"time"
+)
+
+// batch is the most of one Write that becomes one write below: as much as a TLS
+// connection inside writes at once, four full records.
+const batch = 66 << 10
+
+var batches = sync.Pool{New: func() any {
+	b := make([]byte, 0, batch+(batch/sendFrame+1)*maxHead)
+	return &b
+}}
+
+// Write implements net.Conn.
+func (s *WebSocket) Write(b []byte) (n int, err error) {
+	s.mu.Lock()
+	defer s.pay()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, net.ErrClosed
+	}
+	buf := batches.Get().(*[]byte)
+	defer batches.Put(buf)
+	for err == nil && n < len(b) {
+		frames, part := (*buf)[:0], b[n:min(len(b), n+batch)]
+		for rest := part; len(rest) > 0; {
+			m := min(len(rest), sendFrame)
+			frames = s.appendFrame(frames, opBinary, rest[:m])
+			rest = rest[m:]
+		}
+		if _, err = s.nc.Write(frames); err == nil {
+			n += len(part)
+		}
+	}
+	s.move()
+	return n, err
+}
+
+// appendFrame appends a final frame.
+func (s *WebSocket) appendFrame(b []byte, op byte, payload []byte) []byte {
+	bit := byte(0)
+	if s.client {
+		bit = masked
+	}
+	b = append(b, final|op)
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, bit|byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, bit|126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, bit|127), uint64(n))
+	}
+	if !s.client {
+		return append(b, payload...)
+	}
+	var key [4]byte
+	_, _ = rand.Read(key[:]) // never fails
+	b = append(b, key[:]...)
+	at := len(b)
+	b = append(b, payload...)
+	mask(b[at:], key, 0)
+	return b
+}
+
+// mask does or undoes the masking of b, which begins at pos in the key, and
+// returns where in the key it ends (RFC 6455 section 5.3).
+func mask(b []byte, key [4]byte, pos int) int {
+	end := (pos + len(b)) & 3
+	var twice [8]byte
+	for i := range twice {
+		twice[i] = key[(pos+i)&3]
+	}
+	word := binary.LittleEndian.Uint64(twice[:])
+	for len(b) >= 32 {
+		for i := 0; i < 32; i += 8 {
+			binary.LittleEndian.PutUint64(b[i:], binary.LittleEndian.Uint64(b[i:])^word)
+		}
+		b = b[32:]
+	}
+	for i := range b {
+		b[i] ^= twice[i&7]
+	}
+	return end
+}
+
+// pay answers the last ping. When somebody else is writing, he does it after
+// that: the reader does not wait for a peer that does not read.
+func (s *WebSocket) pay() {
+	for s.due.Load() != nil && s.mu.TryLock() {
+		if payload := s.due.Swap(nil); payload != nil && !s.closed {
+			s.writeControl(opPong, *payload)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// writeControl writes a control frame. A failure shows in whatever comes next.
+// The caller holds mu.
+func (s *WebSocket) writeControl(op byte, payload []byte) {
+	var buf [maxHead + maxControl]byte
+	_, _ = s.nc.Write(s.appendFrame(buf[:0], op, payload))
+	s.move()
+}
+
+// sayClosed ends our direction, unless somebody is in the midst of writing.
+func (s *WebSocket) sayClosed(status Status) {
+	if s.mu.TryLock() {
+		s.end(status)
+		s.mu.Unlock()
+	}
+}
+
+// end sends a Close frame, once. The caller holds mu.
+func (s *WebSocket) end(status Status) {
+	if !s.closed {
+		s.closed = true
+		s.writeControl(opClose, binary.BigEndian.AppendUint16(nil, uint16(status)))
+	}
+}
+
+// CloseWrite ends our direction; the peer's goes on until it ends that.
+func (s *WebSocket) CloseWrite() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end(StatusNormal)
+	return nil
+}
+
+// closeTime is how long a peer may take to take the Close frame.
+const closeTime = 5 * time.Second
+
+// Close says goodbye and closes the connection below. It does not wait for the
+// peer's.
+func (s *WebSocket) Close() error {
+	s.KeepAlive(0)
+	_ = s.nc.SetWriteDeadline(time.Now().Add(closeTime))
+	s.sayClosed(StatusNormal)
+	return s.nc.Close()
+}
+
+// Abort closes the connection below, at once if it has such a method itself.
+func (s *WebSocket) Abort() {
+	s.KeepAlive(0)
+	if a, ok := s.nc.(interface{ Abort() }); ok {
+		a.Abort()
+		return
+	}
+	s.nc.Close()
+}
