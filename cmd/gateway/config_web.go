@@ -27,6 +27,8 @@ type Web struct {
 	// by the gateway's own answers, those of files and redirects too; 0: they are
 	// not.
 	HSTS Duration `yaml:"hsts"`
+	// Transport carries mail inside web requests.
+	Transport WebTransport `yaml:"transport"`
 }
 
 // Admin is about administration.
@@ -62,7 +64,10 @@ func (c *Config) certNames() map[string]bool {
 }
 
 func defaultWeb() Web {
-	return Web{Account: true, SessionIdle: Duration(30 * time.Minute), SessionMax: Duration(12 * time.Hour), HSTS: Duration(730 * 24 * time.Hour)}
+	return Web{
+		Account: true, SessionIdle: Duration(30 * time.Minute), SessionMax: Duration(12 * time.Hour),
+		HSTS: Duration(730 * 24 * time.Hour), Transport: defaultTransport(),
+	}
 }
 
 func (c *Config) checkWeb(p *problems) {
@@ -73,6 +78,7 @@ func (c *Config) checkWeb(p *problems) {
 	p.duration("web.session_idle", c.Web.SessionIdle, time.Minute, 30*24*time.Hour)
 	p.duration("web.session_max", c.Web.SessionMax, time.Minute, 90*24*time.Hour)
 	p.duration("web.hsts", c.Web.HSTS, 0, 10*365*24*time.Hour)
+	c.checkTransport(p)
 	p.names("web.ask_certificate", c.Web.AskCertificate)
 	for i, n := range c.Web.AskCertificate {
 		c.checkWebName(p, fmt.Sprintf("web.ask_certificate[%d]", i), n)

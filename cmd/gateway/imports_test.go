@@ -18,7 +18,7 @@ const module = "posthorn"
 // that ends in /* is for every package below, one in /... also for itself.
 var mayImport = map[string][]string{
 	"cmd/gateway":          {"*"},
-	"handlers/https":       {"mux", "alpn", "accounts", "authkeys", "backend", "admin", "certs", "handlers/https/sites"},
+	"handlers/https":       {"mux", "alpn", "accounts", "authkeys", "backend", "admin", "certs", "handlers/https/sites", "handlers/https/transport"},
 	"handlers/https/pages": nil,
 	"handlers/https/*":     {"mux", "alpn", "accounts", "authkeys", "backend", "admin", "certs", "sessions", "passkeys", "mobileconfig", "autoconf", "handlers/https", "handlers/https/*"},
 	"autoconf":             nil,
@@ -48,6 +48,10 @@ var mayImport = map[string][]string{
 
 	"handlers/https/sites":        {"mux", "alpn", "splice", "backend/upstream", "handlers/https/sites/folder"},
 	"handlers/https/sites/folder": nil,
+
+	"handlers/https/transport": {"mux", "alpn", "webstream"},
+	"client/webtransport":      {"webstream"},
+	"webstream":                {"park"},
 }
 
 // onlyHere says which packages may know that something outside exists.

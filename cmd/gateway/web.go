@@ -20,6 +20,7 @@ func (g *gateway) httpsServer() (*https.Server, error) {
 		Endpoints: g.endpoints(),
 		Sites:     g.sites,
 		HSTS:      time.Duration(g.cfg.Web.HSTS),
+		Transport: g.transport(),
 		Log:       g.log,
 	}
 	if g.certs.ECHConfigList() != nil { // else it is the site's

@@ -63,6 +63,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch status := f.refusal(r, host); {
 	case status != 0:
 		f.refuse(w, r, status)
+	case f.server.Transport != nil && f.server.Transport.Takes(r):
+		f.setHeaders(w.Header(), r)
+		f.server.Transport.Serve(w, r, f.conn, f.door.Take)
 	case !own && f.server.Sites != nil && f.server.Sites.Serve(w, r, host, &f.door):
 	case !named:
 		f.refuse(w, r, http.StatusMisdirectedRequest)

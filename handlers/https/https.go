@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/handlers/https/sites"
+	"posthorn/handlers/https/transport"
 	"posthorn/mux"
 )
 
@@ -39,7 +40,9 @@ type Server struct {
 	// HSTS is for how long browsers are told to use nothing but HTTPS (RFC 6797),
 	// in what the gateway itself answers; zero: they are not.
 	HSTS time.Duration
-	Log  zerolog.Logger
+	// Transport takes connections out of requests; nil: no requests.
+	Transport *transport.Handler
+	Log       zerolog.Logger
 
 	once   sync.Once
 	routes *http.ServeMux  // made by once
