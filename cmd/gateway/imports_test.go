@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"mux/muxtest":          {"alpn"}, // for tests
 	"authkeys":             {"store"},
 	"client":               {"alpn", "authkeys", "client/webtransport"},
+	"client/clienttest":    nil, // for tests
 	"mailbox":              {"mailbox/*"},
 	"mailbox/*":            {"mailbox/*"},
 	"store/*":              {"store"},
@@ -66,7 +67,7 @@ var onlyHere = map[string][]string{
 	module + "/cmd/gateway":      nil,
 	"github.com/rogpeppe":        nil,
 	"github.com/google/go-cmp":   nil,
-	"testing":                    {"store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest"},
+	"testing":                    {"store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest", "client/clienttest"},
 	"go.uber.org/goleak":         nil,
 	"net/http/httptest":          {"certs/acmetest"},
 	"github.com/letsencrypt":     {"certs/acmetest"}, // Pebble, for tests

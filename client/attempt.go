@@ -1,0 +1,173 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// attempt is one try of one route.
+type attempt struct {
+	d     *Dialer
+	route Route
+	turn  turn
+	began time.Time
+	step  Step
+	wire  *wire
+	shown bool // the identity's certificate
+	held  bool // the turn
+}
+
+// turn lets one attempt at a time go where it may log in: showing a certificate
+// is a login. It holds one token, which who has it puts back when it fails.
+type turn chan struct{}
+
+func newTurn() turn {
+	t := make(turn, 1)
+	t <- struct{}{}
+	return t
+}
+
+// take waits for the turn, if the attempt does not have it.
+func (a *attempt) take(ctx context.Context) error {
+	if a.held {
+		return nil
+	}
+	select {
+	case <-a.turn:
+		a.held = true
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// greetingTime bounds how long a connection that has the turn may take for its
+// greeting, while others wait for it.
+const greetingTime = 5 * time.Second
+
+// try tries a route to the greeting. The connection that it returns has taken the
+// turn for good.
+func (d *Dialer) try(ctx context.Context, r Route, t turn) (*Conn, *RouteError) {
+	a := &attempt{d: d, route: r, turn: t, began: time.Now(), step: Connecting}
+	bounded, cancel := context.WithTimeout(ctx, d.config.Timeout)
+	defer cancel()
+	c, err := a.run(bounded)
+	if err == nil {
+		return c, nil
+	}
+	if a.held {
+		t <- struct{}{}
+	}
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", errOvertaken, err)
+	}
+	return nil, a.fault(err)
+}
+
+// fault describes an error.
+func (a *attempt) fault(err error) *RouteError {
+	e := &RouteError{Route: a.route, Step: a.step, After: time.Since(a.began), Err: err}
+	if a.wire != nil {
+		e.Received = a.wire.received.Load()
+	}
+	e.classify()
+	a.d.config.Log.Debug().Stringer("route", a.route).Str("class", string(e.Class)).Err(err).Msg("route failed")
+	return e
+}
+
+func (a *attempt) run(ctx context.Context) (*Conn, error) {
+	config := a.d.tlsConfig(a.route)
+	config.GetClientCertificate = a.certificate
+	c, err := a.shake(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	a.step = Greeted
+	soon, cancel := context.WithTimeout(ctx, greetingTime)
+	defer cancel()
+	if err = c.greet(soon); err == nil {
+		err = a.take(ctx)
+	}
+	if err == nil {
+		err = c.wire.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		c.wire.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// certificate shows the identity, if there is one and it is this route's turn.
+func (a *attempt) certificate(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	if a.d.config.Identity == nil {
+		return new(tls.Certificate), nil
+	}
+	pair := a.d.config.Identity.TLS()
+	if info.SupportsCertificate(&pair) != nil {
+		return new(tls.Certificate), nil
+	}
+	if err := a.take(info.Context()); err != nil {
+		return nil, err
+	}
+	a.shown = true
+	return &pair, nil
+}
+
+// shake connects and makes the handshake; where ECH is used and rejected, once
+// more with what the gateway says it has.
+func (a *attempt) shake(ctx context.Context, config *tls.Config) (*Conn, error) {
+	if !a.route.encrypted() {
+		return a.shakeOnce(ctx, config)
+	}
+	var err error
+	if config.EncryptedClientHelloConfigList, err = a.d.ech.list(ctx, a.route.proxy != nil); err != nil {
+		return nil, err
+	}
+	c, err := a.shakeOnce(ctx, config)
+	var rejected *tls.ECHRejectionError
+	if errors.As(err, &rejected) && len(rejected.RetryConfigList) > 0 {
+		a.d.ech.learn(rejected.RetryConfigList)
+		config.EncryptedClientHelloConfigList = rejected.RetryConfigList
+		a.step = Connecting
+		c, err = a.shakeOnce(ctx, config)
+	}
+	return c, err
+}
+
+func (a *attempt) shakeOnce(ctx context.Context, config *tls.Config) (*Conn, error) {
+	nc, err := a.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a.step, a.wire = Handshaking, &wire{Conn: nc}
+	c := &Conn{Conn: tls.Client(a.wire, config), Route: a.route, wire: a.wire, began: a.began}
+	if err := c.HandshakeContext(ctx); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	c.Shown = a.shown
+	if got := c.ConnectionState().NegotiatedProtocol; got == "" && a.route.Kind != Dedicated && config.NextProtos != nil {
+		nc.Close() // on a dedicated port there may be a server that knows no ALPN
+		return nil, errNoALPN
+	}
+	return c, nil
+}
+
+// open opens the octet stream that the TLS is made on.
+func (a *attempt) open(ctx context.Context) (net.Conn, error) {
+	connect := func(ctx context.Context) (net.Conn, error) {
+		return a.d.connect(ctx, a.route.Address, a.route.proxy)
+	}
+	if a.route.Kind != Web {
+		return connect(ctx)
+	}
+	return a.d.config.Web(ctx, WebTarget{
+		Host: a.d.config.Host, Port: a.d.config.Ports.Shared, Protocol: a.route.Protocol,
+		RootCAs: a.d.config.RootCAs, Dial: connect,
+	})
+}

@@ -1,0 +1,106 @@
+package client
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"net"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Network returns a name for the network that this machine is in: a hash of its
+// routers, by their hardware addresses where the system tells them, its resolvers
+// and, where no router is known, its addresses' prefixes. It is the same whenever
+// the machine comes back, as long as those are, and says nothing else.
+func Network() string {
+	facts := routers()
+	if len(facts) == 0 {
+		facts = prefixes()
+	}
+	facts = append(facts, nameservers()...)
+	slices.Sort(facts)
+	h := sha256.Sum256([]byte(strings.Join(slices.Compact(facts), "\n")))
+	return base64.RawURLEncoding.EncodeToString(h[:12])
+}
+
+// routers are the default IPv4 routers, as Linux has them.
+func routers() (all []string) {
+	hardware := make(map[string]string)
+	for _, f := range table("/proc/net/arp") { // IP address, HW type, flags, HW address, …
+		if len(f) >= 4 {
+			hardware[f[0]] = f[3]
+		}
+	}
+	for _, f := range table("/proc/net/route") { // interface, destination, gateway, …
+		if len(f) < 3 || f[1] != "00000000" {
+			continue
+		}
+		ip := littleEndian(f[2])
+		all = append(all, "router "+ip+" "+hardware[ip])
+	}
+	return all
+}
+
+// table is the lines of a file in columns, without the head.
+func table(file string) (rows [][]string) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	for i, line := range bytes.Split(data, []byte("\n")) {
+		if i > 0 {
+			rows = append(rows, strings.Fields(string(line)))
+		}
+	}
+	return rows
+}
+
+// littleEndian reads an IPv4 address as /proc/net/route writes it: as a number
+// of the machine's, which is little-endian wherever it matters.
+func littleEndian(hexadecimal string) string {
+	var b [4]byte
+	if len(hexadecimal) != 8 {
+		return ""
+	}
+	for i := range b {
+		var n byte
+		for _, c := range []byte(hexadecimal[2*i : 2*i+2]) {
+			d := bytes.IndexByte([]byte("0123456789ABCDEF"), c)
+			if d < 0 {
+				return ""
+			}
+			n = n<<4 | byte(d)
+		}
+		b[3-i] = n
+	}
+	return net.IPv4(b[0], b[1], b[2], b[3]).String()
+}
+
+func prefixes() (all []string) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range addrs {
+		n, ok := a.(*net.IPNet)
+		if ok && !n.IP.IsLoopback() && !n.IP.IsLinkLocalUnicast() {
+			all = append(all, "prefix "+(&net.IPNet{IP: n.IP.Mask(n.Mask), Mask: n.Mask}).String())
+		}
+	}
+	return all
+}
+
+func nameservers() (all []string) {
+	data, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == "nameserver" {
+			all = append(all, "nameserver "+f[1])
+		}
+	}
+	return all
+}

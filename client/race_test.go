@@ -1,0 +1,202 @@
+package client_test
+
+import (
+	"context"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"posthorn/alpn"
+	"posthorn/client"
+	"posthorn/client/clienttest"
+)
+
+// settle waits until a condition holds.
+func settle(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// In a race that begins everywhere at once there is one login, by the winner, and
+// of the others nothing is left.
+func TestRaceLogsInOnce(t *testing.T) {
+	g := start(t)
+	n := g.network(clienttest.Rules{RTT: 20 * time.Millisecond})
+	for range 10 {
+		before := g.sessions.Load()
+		d := g.dialer(n, func(c *client.Config) { c.Stagger, c.Routes = time.Microsecond, direct })
+		c, err := d.IMAP(within(t, 20*time.Second), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Noop().Wait(); err != nil {
+			t.Error(err)
+		}
+		settle(t, "the losers are gone", func() bool { return n.Open() <= 2 })
+		if got := g.sessions.Load() - before; got != 1 {
+			t.Errorf("%d sessions were opened", got)
+		}
+		c.Close()
+		settle(t, "all are gone", func() bool { return n.Open() == 0 })
+	}
+	if log := g.log.String(); strings.Count(log, `"mechanism":"PREAUTH"`) != 10 {
+		t.Errorf("the log tells of other logins:\n%s", log)
+	}
+}
+
+// The same by password: it is sent once.
+func TestRaceSendsThePasswordOnce(t *testing.T) {
+	g := start(t)
+	n := g.network(clienttest.Rules{})
+	for range 5 {
+		before := g.sessions.Load()
+		d := g.dialer(n, func(c *client.Config) {
+			c.Stagger, c.Routes, c.Identity, c.User, c.Password = time.Microsecond, direct, nil, alice, password
+		})
+		c, err := d.IMAP(within(t, 20*time.Second), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		settle(t, "all are gone", func() bool { return n.Open() == 0 })
+		if got := g.sessions.Load() - before; got != 1 {
+			t.Errorf("%d sessions were opened", got)
+		}
+	}
+}
+
+// Many at once share a Dialer.
+func TestDialConcurrently(t *testing.T) {
+	g := start(t)
+	n := g.network(clienttest.Rules{Ports: map[uint16]clienttest.Verdict{993: clienttest.BlackHole}})
+	d := g.dialer(n, func(c *client.Config) { c.Stagger = 20 * time.Millisecond })
+	var wg sync.WaitGroup
+	for i := range 12 {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			p := []alpn.Protocol{alpn.IMAP, alpn.SMTP}[i%2]
+			c, err := d.Dial(ctx, p)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c.Close()
+		})
+	}
+	wg.Wait()
+	settle(t, "all are gone", func() bool { return n.Open() == 0 })
+}
+
+// TestRaceIsQuick: who wins is there within a round trip of what the route takes
+// by itself, and the head start of those before it.
+func TestRaceIsQuick(t *testing.T) {
+	g := start(t)
+	const rtt = 100 * time.Millisecond
+	rules := clienttest.Rules{RTT: rtt, Ports: map[uint16]clienttest.Verdict{993: clienttest.BlackHole}}
+	n := g.network(rules)
+	dial := func(d *client.Dialer) time.Duration {
+		began := time.Now()
+		c, err := d.Dial(within(t, 20*time.Second), alpn.IMAP)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		return time.Since(began)
+	}
+	best := func(dialer func() *client.Dialer) time.Duration { // of what a busy machine makes of it
+		least := time.Hour
+		for range 5 {
+			least = min(least, dial(dialer()))
+		}
+		return least
+	}
+	fresh := func() *client.Dialer { return g.dialer(n) }
+	alone := best(func() *client.Dialer { return g.dialer(n, only(client.ALPN)) })
+
+	// Routes that fail at once cost nothing.
+	rules.Ports = map[uint16]clienttest.Verdict{993: clienttest.Refuse}
+	n.SetRules(rules)
+	if got := best(fresh); got > alone+rtt {
+		t.Errorf("behind a closed port: %v, alone %v", got, alone)
+	}
+	// One that is swallowed costs its head start, the first time.
+	rules.Ports = map[uint16]clienttest.Verdict{993: clienttest.BlackHole}
+	n.SetRules(rules)
+	if got := best(fresh); got > alone+rtt+250*time.Millisecond {
+		t.Errorf("behind a black hole: %v, alone %v", got, alone)
+	}
+	known := g.dialer(n)
+	dial(known)
+	if got := best(func() *client.Dialer { return known }); got > alone+rtt {
+		t.Errorf("once it is known: %v, alone %v", got, alone)
+	}
+}
+
+// A route that has the turn and then breaks or goes silent gives it to the next,
+// wherever that is: in the handshake, before the greeting, in its midst.
+func TestTurnPassesOn(t *testing.T) {
+	g := start(t)
+	good := g.network(clienttest.Rules{})
+	try := func(t *testing.T, octets int64, v clienttest.Verdict) {
+		bad := g.network(clienttest.Rules{Bytes: octets, BytesVerdict: v})
+		d := g.dialer(good, func(c *client.Config) {
+			c.Routes = []client.Kind{client.Dedicated, client.ALPN}
+			c.Timeout, c.LoginTimeout = time.Second, time.Second
+			c.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+				if strings.HasSuffix(address, ":993") {
+					return bad.DialContext(ctx, network, address)
+				}
+				return good.DialContext(ctx, network, address)
+			}
+		})
+		c, err := d.IMAP(within(t, 20*time.Second), nil)
+		if err != nil {
+			t.Errorf("after %d octets: %v", octets, err)
+			return
+		}
+		c.Close()
+	}
+	for octets := int64(1000); octets < 6000; octets += 125 {
+		try(t, octets, clienttest.Reset)
+	}
+	for octets := int64(2500); octets < 6000; octets += 500 {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			try(t, octets, clienttest.BlackHole)
+		})
+	}
+}
+
+// Who gives up leaves nothing behind, whenever that is.
+func TestCancel(t *testing.T) {
+	g := start(t)
+	n := g.network(clienttest.Rules{RTT: 10 * time.Millisecond, Ports: map[uint16]clienttest.Verdict{993: clienttest.BlackHole}})
+	d := g.dialer(n, func(c *client.Config) { c.Stagger, c.Routes = 5*time.Millisecond, direct })
+	var won atomic.Int32
+	for i := range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*8*time.Millisecond)
+		c, err := d.IMAP(ctx, nil)
+		switch {
+		case err == nil:
+			won.Add(1)
+			c.Close()
+		case ctx.Err() == nil:
+			t.Error(err)
+		}
+		cancel()
+	}
+	settle(t, "all are gone", func() bool { return n.Open() == 0 })
+	if runtime.NumGoroutine() > 300 {
+		t.Errorf("%d goroutines", runtime.NumGoroutine())
+	}
+	t.Logf("%d of 20 were quick enough", won.Load())
+}
