@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"time"
+
+	"posthorn/client/webtransport"
 )
 
 // attempt is one try of one route.
@@ -158,16 +161,20 @@ func (a *attempt) shakeOnce(ctx context.Context, config *tls.Config) (*Conn, err
 	return c, nil
 }
 
-// open opens the octet stream that the TLS is made on.
+// open opens the octet stream that the TLS is made on. The web transport's own TLS
+// has to be the gateway's by its certificate, but not by the pins: where somebody
+// inspects who may, it is the inner one that counts.
 func (a *attempt) open(ctx context.Context) (net.Conn, error) {
-	connect := func(ctx context.Context) (net.Conn, error) {
+	connect := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return a.d.connect(ctx, a.route.Address, a.route.proxy)
 	}
 	if a.route.Kind != Web {
-		return connect(ctx)
+		return connect(ctx, "", "")
 	}
-	return a.d.config.Web(ctx, WebTarget{
-		Host: a.d.config.Host, Port: a.d.config.Ports.Shared, Protocol: a.route.Protocol,
-		RootCAs: a.d.config.RootCAs, Dial: connect,
-	})
+	config := &a.d.config
+	web := webtransport.Dialer{
+		TLSConfig: &tls.Config{RootCAs: config.RootCAs}, DialContext: connect,
+		Path: config.WebPath, Subprotocol: string(a.route.Protocol),
+	}
+	return web.Dial(ctx, net.JoinHostPort(config.Host, strconv.Itoa(int(config.Ports.Shared))))
 }

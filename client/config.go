@@ -15,7 +15,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"posthorn/alpn"
 	"posthorn/authkeys"
 )
 
@@ -73,8 +72,9 @@ type Config struct {
 	// first of /etc/resolv.conf.
 	Resolver string
 
-	// Web opens the octet stream of the route Web; nil: there is no such route.
-	Web WebDialer
+	// WebPath is where the gateway has the web transport; default
+	// webtransport.DefaultPath.
+	WebPath string
 
 	// Memory keeps which route worked in which network; default: one in memory,
 	// for this Dialer alone.
@@ -111,21 +111,6 @@ func (s Secret) Format(f fmt.State, _ rune) {
 // MarshalText hides the password as well.
 func (s Secret) MarshalText() ([]byte, error) { return fmt.Append(nil, s), nil }
 
-// WebDialer opens a stream of octets to the gateway inside HTTPS, on which the
-// Dialer then makes the TLS that counts. ctx bounds the opening alone.
-type WebDialer func(ctx context.Context, t WebTarget) (net.Conn, error)
-
-// WebTarget is where a WebDialer leads.
-type WebTarget struct {
-	Host     string        // the server name, and what the outer certificate must be for
-	Port     uint16        // the shared port
-	Protocol alpn.Protocol // alpn.IMAP or alpn.SMTP
-	RootCAs  *x509.CertPool
-	// Dial connects to the gateway's shared port, through the proxy if there is
-	// one.
-	Dial func(context.Context) (net.Conn, error)
-}
-
 // ErrConfig says that a Config makes no sense; the error that wraps it says why.
 var ErrConfig = errors.New("client configuration")
 
@@ -146,9 +131,6 @@ func (c *Config) complete() error {
 	}
 	if c.Routes == nil {
 		c.Routes = DefaultRoutes()
-	}
-	if c.Web == nil {
-		c.Routes = slices.DeleteFunc(slices.Clone(c.Routes), func(k Kind) bool { return k == Web })
 	}
 	if len(c.Routes) == 0 {
 		return fmt.Errorf("%w: there is no route to try", ErrConfig)

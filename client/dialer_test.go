@@ -13,9 +13,6 @@ import (
 	"posthorn/client/clienttest"
 )
 
-// direct are the routes that need nothing but the gateway.
-var direct = []client.Kind{client.Dedicated, client.Bare, client.ALPN, client.Name, client.ECH, client.ECHName}
-
 // want is what becomes of a route.
 type want struct {
 	class client.Class // empty: it leads to the gateway
@@ -76,7 +73,7 @@ func TestMatrix(t *testing.T) {
 	reach := map[client.Kind]want{}
 	all := func(c client.Class) map[client.Kind]want {
 		m := make(map[client.Kind]want)
-		for _, k := range direct {
+		for _, k := range client.AllRoutes() {
 			m[k] = want{class: c}
 		}
 		return m
@@ -86,6 +83,10 @@ func TestMatrix(t *testing.T) {
 		for _, k := range kinds {
 			m[k] = want{class: c}
 		}
+		return m
+	}
+	but := func(m map[client.Kind]want, k client.Kind) map[client.Kind]want {
+		delete(m, k)
 		return m
 	}
 	mailPorts := func(v clienttest.Verdict) map[uint16]clienttest.Verdict {
@@ -112,12 +113,14 @@ func TestMatrix(t *testing.T) {
 		"ALPN cut":              {clienttest.Rules{ALPN: names(clienttest.Cut, "imap", "smtp")}, some(client.Closed, client.Dedicated, client.ALPN, client.ECH)},
 		"ALPN answered":         {clienttest.Rules{ALPN: names(clienttest.BlockPage, "imap", "smtp")}, some(client.HTTP, client.Dedicated, client.ALPN, client.ECH)},
 		"no ALPN":               {clienttest.Rules{NoALPN: clienttest.Reset}, some(client.Reset, client.Bare, client.Name, client.ECHName)},
-		"the name":              {clienttest.Rules{Names: names(clienttest.Reset, host)}, some(client.Reset, client.Dedicated, client.Bare, client.ALPN)},
+		"the name":              {clienttest.Rules{Names: names(clienttest.Reset, host)}, some(client.Reset, client.Dedicated, client.Bare, client.ALPN, client.Web)},
+		"the web":               {clienttest.Rules{ALPN: names(clienttest.Reset, "h2", "http/1.1")}, some(client.Reset, client.Web)},
+		"all but the web":       {clienttest.Rules{NoALPN: clienttest.Reset, ALPN: names(clienttest.Reset, "imap", "smtp")}, but(all(client.Reset), client.Web)},
 		"mail names":            {clienttest.Rules{Names: names(clienttest.Reset, "imap.example.org", "smtp.example.org")}, some(client.Reset, client.Name)},
-		"all names":             {clienttest.Rules{Names: names(clienttest.Reset, host, "imap.example.org", "smtp.example.org")}, some(client.Reset, client.Dedicated, client.Bare, client.ALPN, client.Name)},
+		"all names":             {clienttest.Rules{Names: names(clienttest.Reset, host, "imap.example.org", "smtp.example.org")}, some(client.Reset, client.Dedicated, client.Bare, client.ALPN, client.Name, client.Web)},
 		"the public name":       {clienttest.Rules{Names: names(clienttest.Reset, publicName)}, some(client.Reset, client.ECH, client.ECHName)},
 		"ECH":                   {clienttest.Rules{ECH: clienttest.BlackHole}, some(client.Silence, client.ECH, client.ECHName)},
-		"re-signed":             {clienttest.Rules{Inspect: inspector}, inspected(direct)},
+		"re-signed":             {clienttest.Rules{Inspect: inspector}, all(client.Certificate)},
 		"after some octets":     {clienttest.Rules{Bytes: 600}, all(client.Reset)},
 		"swallowed after some":  {clienttest.Rules{Bytes: 600, BytesVerdict: clienttest.BlackHole}, all(client.Silence)},
 		"nothing but a portal":  {clienttest.Rules{NoALPN: clienttest.BlockPage, Names: names(clienttest.BlockPage, host, publicName)}, all(client.HTTP)},
@@ -127,7 +130,7 @@ func TestMatrix(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := g.network(tt.rules)
-			for _, k := range direct {
+			for _, k := range client.AllRoutes() {
 				t.Run(string(k), func(t *testing.T) {
 					t.Parallel()
 					tryRoute(t, g.dialer(n, only(k)), tt.want[k])
@@ -135,17 +138,6 @@ func TestMatrix(t *testing.T) {
 			}
 		})
 	}
-}
-
-// inspected is what becomes of routes where somebody re-signs. The middlebox does
-// not understand ECH, so it shows a certificate for the public name, which is no
-// more the gateway's.
-func inspected(kinds []client.Kind) map[client.Kind]want {
-	m := make(map[client.Kind]want)
-	for _, k := range kinds {
-		m[k] = want{class: client.Certificate}
-	}
-	return m
 }
 
 // TestReach: in each of these networks some route leads to the gateway, and it is
@@ -162,6 +154,7 @@ func TestReach(t *testing.T) {
 		"443 alone":            {clienttest.Rules{Ports: closed}, client.ALPN},
 		"443 without the name": {clienttest.Rules{Ports: closed, Names: map[string]clienttest.Verdict{host: clienttest.BlackHole}}, client.ECH},
 		"443 without ALPN":     {clienttest.Rules{Ports: closed, ALPN: alpns}, client.Name},
+		"the web":              {clienttest.Rules{Ports: closed, ALPN: alpns, NoALPN: clienttest.Reset}, client.Web},
 		"neither":              {clienttest.Rules{Ports: closed, ALPN: alpns, Names: map[string]clienttest.Verdict{"imap.example.org": clienttest.Reset}}, client.ECHName},
 	}
 	for name, tt := range tests {
@@ -200,13 +193,13 @@ func TestNoRoute(t *testing.T) {
 	}
 	for k, want := range map[client.Kind]client.Class{
 		client.Dedicated: client.Refused, client.ALPN: client.Closed, client.Name: client.HTTP,
-		client.ECH: client.Reset, client.ECHName: client.Reset,
+		client.ECH: client.Reset, client.ECHName: client.Reset, client.Web: client.Closed,
 	} {
 		if got[k] != want {
 			t.Errorf("%s: %q, want %q", k, got[k], want)
 		}
 	}
-	if text := err.Error(); strings.Count(text, "\n") != 5 || !strings.Contains(text, "alpn mail.example.org:443: closed after the ClientHello (handshake, ") {
+	if text := err.Error(); strings.Count(text, "\n") != 6 || !strings.Contains(text, "alpn mail.example.org:443: closed after the ClientHello (handshake, ") {
 		t.Errorf("%s", text)
 	}
 }

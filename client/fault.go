@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"posthorn/alpn"
+	"posthorn/client/webtransport"
 )
 
 // Class is in which way a route failed.
@@ -32,6 +33,7 @@ const (
 	Certificate Class = "certificate"          // the certificate is not the gateway's: somebody re-signs
 	NoECH       Class = "no ech"               // there is no ECH configuration, or it was rejected
 	ProxyFault  Class = "proxy"                // the proxy refuses, see RouteError.Status
+	NoTransport Class = "no web transport"     // HTTPS without the transport, see RouteError.Status
 	Protocol    Class = "protocol error"       // TLS or the web transport, in other ways
 	Greeting    Class = "wrong greeting"       // somebody else's greeting, or that of a gateway that will not serve
 	Lost        Class = "lost during login"    // the connection ended after the greeting
@@ -57,7 +59,8 @@ type RouteError struct {
 	// Alert is the TLS alert that came (RFC 8446 section 6), when Class is
 	// Alerted.
 	Alert uint8
-	// Status is the HTTP status of a proxy that refuses; 0 with SOCKS.
+	// Status is the HTTP status of a proxy that refuses, 0 with SOCKS; or that in
+	// place of the web transport.
 	Status int
 	// Received is how many octets came before the end.
 	Received int64
@@ -152,12 +155,15 @@ func (e *RouteError) classify() {
 	var record tls.RecordHeaderError
 	var proxied *ProxyError
 	var name *net.DNSError
+	var status *webtransport.StatusError
 	err := e.Err
 	switch {
 	case errors.Is(err, errOvertaken):
 		e.Class = Overtaken
 	case errors.As(err, &proxied):
 		e.Class, e.Status = ProxyFault, proxied.Status
+	case errors.As(err, &status):
+		e.Class, e.Status = NoTransport, status.Code
 	case errors.As(err, &name) && !name.IsTimeout:
 		e.Class = Unresolved
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):

@@ -23,7 +23,9 @@ import (
 	"posthorn/certs/ech"
 	"posthorn/client"
 	"posthorn/client/clienttest"
+	"posthorn/client/webtransport"
 	"posthorn/handlers/https"
+	"posthorn/handlers/https/transport"
 	"posthorn/handlers/imap"
 	"posthorn/handlers/smtp"
 	"posthorn/mailbox"
@@ -101,7 +103,7 @@ func start(t testing.TB) *gateway {
 	mail := must(mailbox.Open(t.TempDir(), mailbox.Options{Log: zerolog.Nop()}))
 	t.Cleanup(func() { mail.Close() })
 	behind := counted{&backend.Embedded{Mail: mail, Accounts: g.accounts, Domains: []string{"example.org"}, Log: log}, &g.sessions}
-	web := &https.Server{Serves: func(string) bool { return true }, Ready: func() bool { return true }, Log: log}
+	web := &https.Server{Transport: &transport.Handler{Path: webtransport.DefaultPath}, Serves: func(string) bool { return true }, Ready: func() bool { return true }, Log: log}
 	web.Mount("GET /.well-known/origin-svcb", http.HandlerFunc(g.tellOrigin))
 	certs := certificates{muxtest.Certificates{Pair: g.ca.Issue(host, publicName, "imap.example.org", "smtp.example.org")}, ech.ForTLS([]ech.Key{g.ech})}
 	g.mux = mux.New(mux.Config{

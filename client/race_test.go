@@ -32,7 +32,7 @@ func TestRaceLogsInOnce(t *testing.T) {
 	n := g.network(clienttest.Rules{RTT: 20 * time.Millisecond})
 	for range 10 {
 		before := g.sessions.Load()
-		d := g.dialer(n, func(c *client.Config) { c.Stagger, c.Routes = time.Microsecond, direct })
+		d := g.dialer(n, func(c *client.Config) { c.Stagger, c.Routes = time.Microsecond, client.AllRoutes() })
 		c, err := d.IMAP(within(t, 20*time.Second), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -59,7 +59,7 @@ func TestRaceSendsThePasswordOnce(t *testing.T) {
 	for range 5 {
 		before := g.sessions.Load()
 		d := g.dialer(n, func(c *client.Config) {
-			c.Stagger, c.Routes, c.Identity, c.User, c.Password = time.Microsecond, direct, nil, alice, password
+			c.Stagger, c.Routes, c.Identity, c.User, c.Password = time.Microsecond, client.AllRoutes(), nil, alice, password
 		})
 		c, err := d.IMAP(within(t, 20*time.Second), nil)
 		if err != nil {
@@ -180,7 +180,7 @@ func TestTurnPassesOn(t *testing.T) {
 func TestCancel(t *testing.T) {
 	g := start(t)
 	n := g.network(clienttest.Rules{RTT: 10 * time.Millisecond, Ports: map[uint16]clienttest.Verdict{993: clienttest.BlackHole}})
-	d := g.dialer(n, func(c *client.Config) { c.Stagger, c.Routes = 5*time.Millisecond, direct })
+	d := g.dialer(n, func(c *client.Config) { c.Stagger, c.Routes = 5*time.Millisecond, client.AllRoutes() })
 	var won atomic.Int32
 	for i := range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*8*time.Millisecond)
