@@ -47,6 +47,8 @@ type Config struct {
 	Autoconfig  Autoconfig  `yaml:"autoconfig"`
 	MTASTS      MTASTS      `yaml:"mta_sts"`
 	SecurityTXT SecurityTXT `yaml:"security_txt"`
+	// Signup lets people create accounts for themselves.
+	Signup Signup `yaml:"signup"`
 
 	Limits Limits `yaml:"limits"`
 
@@ -204,6 +206,7 @@ func defaultConfig() *Config {
 		DefaultBackend: embedded,
 		Autoconfig:     defaultAutoconfig(),
 		MTASTS:         defaultMTASTS(),
+		Signup:         defaultSignup(),
 		Web:            defaultWeb(),
 		Limits: Limits{
 			Handshake: Duration(10 * time.Second),
@@ -312,7 +315,7 @@ func (c *Config) mailDir() string  { return filepath.Join(c.DataDir, "mail") }
 // resolve makes the paths of a file in dir absolute or relative to the working
 // directory.
 func (c *Config) resolve(dir string) {
-	paths := []*string{&c.DataDir, &c.Admin.Socket, &c.TLS.KeyFile, &c.TLS.ACME.CA, &c.TLS.ACME.EABKeyFile}
+	paths := []*string{&c.DataDir, &c.Admin.Socket, &c.TLS.KeyFile, &c.TLS.ACME.CA, &c.TLS.ACME.EABKeyFile, &c.Signup.TokenFile}
 	for i := range c.TLS.Files {
 		paths = append(paths, &c.TLS.Files[i].Cert, &c.TLS.Files[i].Key)
 	}

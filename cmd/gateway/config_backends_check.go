@@ -234,12 +234,15 @@ func (s serverCheck) checkLogin(passwords string, logins []string) {
 	}
 }
 
-// checkFiles reports what is wrong with the files that backends, sites and tls name. The
-// paths are resolved.
+// checkFiles reports what is wrong with the files that backends, sites, tls and
+// signup name. The paths are resolved.
 func (c *Config) checkFiles() problems {
 	var p problems
 	c.checkTLSFiles(&p)
 	c.checkSiteFiles(&p)
+	if _, err := c.Signup.token(); err != nil {
+		p.add("signup.token_file", "cannot be used: %v", err)
+	}
 	for i := range c.Backends {
 		b := &c.Backends[i]
 		for _, s := range b.parts() {

@@ -51,6 +51,7 @@ func (c *Config) check() problems {
 	c.checkSites(&p)
 	c.checkWeb(&p)
 	c.checkDiscovery(&p)
+	c.checkSignup(&p)
 	c.checkAdmin(&p)
 	c.checkLimits(&p)
 	p.oneOf("submission.from_header", c.Submission.FromHeader, "refuse", "replace", "allow")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"slices"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"posthorn/certs/zone"
 	"posthorn/handlers/https"
 	"posthorn/handlers/https/discovery"
+	"posthorn/handlers/https/signup"
 )
 
 // mountDiscovery has s tell mail programs and others what they look for.
@@ -31,6 +33,20 @@ func (g *gateway) mountDiscovery(s *https.Server) error {
 	h.SecurityHosts = append(slices.Clone(g.cfg.Domains), g.cfg.hostname())
 	slices.Sort(h.SecurityHosts)
 	h.SecurityHosts = slices.Compact(h.SecurityHosts)
+	h.Mount(s)
+	return g.mountSignup(s)
+}
+
+// mountSignup has s create accounts for people who ask, where that is configured.
+func (g *gateway) mountSignup(s *https.Server) error {
+	if len(g.cfg.Signup.Domains) == 0 {
+		return nil
+	}
+	rules, err := g.cfg.Signup.rules()
+	if err != nil {
+		return fmt.Errorf("signup.token_file: %w", err)
+	}
+	h := &signup.Handler{Signups: g.admin.Signups(rules), Port: int(g.published(alpn.Shared)), Log: g.log}
 	h.Mount(s)
 	return nil
 }

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -107,5 +110,36 @@ autoconfig: {name: Example, ports: {submissions: 465}}
 	}
 	if diff := cmp.Diff(want, g.deployments()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestSignupMistakes(t *testing.T) {
+	const domains = "domains: [a.test, b.test]\nbackends:\n- {name: mail, domains: [b.test], imap: {addresses: ['127.0.0.1:143']}}\nsignup:\n"
+	for name, c := range map[string]struct {
+		config string
+		want   []Mistake // Text is a part of the text
+	}{
+		"good":      {"  domains: [a.test]\n", nil},
+		"elsewhere": {"  domains: [b.test]\n", []Mistake{{5, "mailboxes elsewhere"}}},
+		"unknown":   {"  domains:\n  - c.test\n  - a.test\n  - a.test\n", []Mistake{{6, "none of domains"}, {8, "twice"}}},
+		"short":     {"  name_length: 5\n  password_length: 8\n", []Mistake{{5, "must be larger"}, {6, "between 12 and 128"}}},
+		"alphabet":  {"  name_alphabet: abca\n", []Mistake{{5, "each once"}}},
+		"capitals":  {"  name_alphabet: ABC\n", []Mistake{{5, "each once"}}},
+		"binary":    {"  name_alphabet: '01'\n  name_length: 64\n", nil},
+		"limits":    {"  per_source: 5\n  total: 4\n  window: 1s\n", []Mistake{{6, "at least 5"}, {7, "between"}}},
+	} {
+		_, got := parseConfig([]byte(domains + c.config))
+		same := slices.EqualFunc(got, c.want, func(a, b Mistake) bool { return a.Line == b.Line && strings.Contains(a.Text, b.Text) })
+		if !same {
+			t.Errorf("%s: got %+v, want %+v", name, got, c.want)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(file, []byte("signup:\n  domains: [localhost]\n  token_file: nowhere\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var mistakes *MistakesError
+	if _, err := loadForServing(file); !errors.As(err, &mistakes) || mistakes.Mistakes[0].Line != 3 {
+		t.Errorf("without the token: %v", err)
 	}
 }
