@@ -65,9 +65,10 @@ var onlyHere = map[string][]string{
 	module + "/store/badgerkv":   {"cmd/gateway", "e2e/..."},
 	module + "/store/etcdkv":     {"cmd/gateway", "e2e/..."},
 	module + "/cmd/gateway":      nil,
+	"github.com/chromedp":        {"e2e/..."},
 	"github.com/rogpeppe":        nil,
 	"github.com/google/go-cmp":   nil,
-	"testing":                    {"store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest", "client/clienttest"},
+	"testing":                    {"store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest", "client/clienttest", "e2e/..."},
 	"go.uber.org/goleak":         nil,
 	"net/http/httptest":          {"certs/acmetest"},
 	"github.com/letsencrypt":     {"certs/acmetest"}, // Pebble, for tests

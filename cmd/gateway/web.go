@@ -1,13 +1,17 @@
 package main
 
 import (
+	"net"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"posthorn/admin"
 	"posthorn/certs"
 	"posthorn/handlers/https"
+	"posthorn/handlers/https/account"
 	"posthorn/handlers/https/pages"
 )
 
@@ -41,8 +45,34 @@ func (g *gateway) mountPages(s *https.Server) error {
 	if err != nil {
 		return err
 	}
-	mountOn(s, g.cfg.pageHosts(), p.AssetPattern(), p.Assets())
+	hosts := g.cfg.pageHosts()
+	mount := func(pattern string, h http.Handler) { mountOn(s, hosts, pattern, h) }
+	mount(p.AssetPattern(), p.Assets())
+	own, err := account.New(account.Config{
+		Pages: p, Sessions: g.sessions, Accounts: g.accounts, Admin: g.admin, Backend: g.backends,
+		Quota: int64(g.cfg.Quota), KeySignIn: g.keySignIn(), AsksKey: g.asksKey, Log: g.log,
+	})
+	if err != nil {
+		return err
+	}
+	own.Mount(mount)
 	return nil
+}
+
+// asksKey reports whether browsers are asked for a client certificate on a host
+// name to sign in.
+func (g *gateway) asksKey(host string) bool { return slices.Contains(g.cfg.Web.AskCertificate, host) }
+
+// keySignIn is the address where a client certificate signs in; empty: none.
+func (g *gateway) keySignIn() string {
+	if len(g.cfg.Web.AskCertificate) == 0 {
+		return ""
+	}
+	host := g.cfg.Web.AskCertificate[0]
+	if port := g.sharedPort(); port != 443 {
+		host = net.JoinHostPort(host, strconv.Itoa(port))
+	}
+	return "https://" + host + account.SignIn
 }
 
 // mountOn mounts for requests to some hosts; none: all of them.

@@ -1,0 +1,155 @@
+// Package account serves the pages on which people manage their account: they sign
+// in by password, key or passkey, see where their account is used, end connections
+// and sessions, and change the password. Other packages add pages for those who have
+// signed in, by SignedIn.
+package account
+
+import (
+	"embed"
+	"errors"
+	"net/http"
+
+	"github.com/rs/zerolog"
+
+	"posthorn/accounts"
+	"posthorn/admin"
+	"posthorn/backend"
+	"posthorn/handlers/https/pages"
+	"posthorn/sessions"
+)
+
+//go:embed *.html texts
+var files embed.FS
+
+// Config is what the pages stand on.
+type Config struct {
+	Pages    *pages.Pages
+	Sessions *sessions.Manager
+	Accounts *accounts.Store
+	Admin    *admin.Service
+	// Backend checks the passwords that mail systems behind the gateway keep.
+	Backend backend.Backend
+	// Links are entries of the menu for pages that others add.
+	Links []pages.Link
+	// Quota is how many bytes of mail an account may keep; 0: as many as it likes.
+	Quota int64
+	// KeySignIn is the address of the page for signing in on a host name that asks
+	// browsers for a client certificate; empty: there is none.
+	KeySignIn string
+	// AsksKey reports whether browsers are asked for one on a host name; nil: nowhere.
+	AsksKey func(host string) bool
+	Log     zerolog.Logger
+}
+
+// Handler serves the pages.
+type Handler struct {
+	Config
+	links []pages.Link
+}
+
+// Where the pages are.
+const (
+	// Home is the first page, SignIn the one for signing in.
+	Home         = "/account/"
+	SignIn       = "/account/sign-in"
+	keyPath      = "/account/sign-in/key"
+	signOutPath  = "/account/sign-out"
+	activityPath = "/account/activity"
+	securityPath = "/account/security"
+)
+
+// New returns the pages. An error is a mistake in their files.
+func New(c Config) (*Handler, error) {
+	if err := c.Pages.Add("account", files); err != nil {
+		return nil, err
+	}
+	h := &Handler{Config: c}
+	h.links = append(h.links, pages.Link{Path: Home, Text: "account.menu.overview"})
+	h.links = append(h.links, c.Links...)
+	h.links = append(h.links, pages.Link{Path: activityPath, Text: "account.menu.activity"},
+		pages.Link{Path: securityPath, Text: "account.menu.security"})
+	return h, nil
+}
+
+// Mount has mount serve the pages, by patterns of http.ServeMux.
+func (h *Handler) Mount(mount func(pattern string, handler http.Handler)) {
+	mount("GET "+SignIn, h.open(h.showSignIn))
+	mount("POST "+SignIn, h.open(h.signIn))
+	mount("POST "+keyPath, h.open(h.signInByKey))
+	mount("POST "+signOutPath, h.open(h.signOut))
+	mount("GET "+Home+"{$}", h.SignedIn(h.overview))
+	mount("GET "+activityPath, h.SignedIn(h.activity))
+	mount("POST "+activityPath+"/connection", h.SignedIn(h.endConnection))
+	mount("GET "+securityPath, h.SignedIn(h.security))
+	mount("POST "+securityPath+"/password", h.SignedIn(h.changePassword))
+	mount("POST "+securityPath+"/session", h.SignedIn(h.endSession))
+	mount("POST "+securityPath+"/sessions", h.SignedIn(h.endSessions))
+	mount(Home, h.open(func(w http.ResponseWriter, r *http.Request) { h.Pages.Error(w, r, http.StatusNotFound) }))
+	mount("GET "+Home[:len(Home)-1], http.RedirectHandler(Home, http.StatusMovedPermanently))
+}
+
+// Visitor is somebody who has signed in.
+type Visitor struct {
+	Account *accounts.Account // as it is now
+	Session *sessions.Session
+	// Actor is for operations of admin.Service: the account itself.
+	Actor admin.Actor
+}
+
+// SignedIn makes a handler of f that serves those who have signed in; others are
+// sent to do so. Requests from other sites' pages are refused, and bodies are at most
+// pages.MaxBody long.
+func (h *Handler) SignedIn(f func(w http.ResponseWriter, r *http.Request, v Visitor)) http.Handler {
+	return h.open(func(w http.ResponseWriter, r *http.Request) {
+		s, ok := sessions.Current(r.Context())
+		if !ok {
+			h.askToSignIn(w, r)
+			return
+		}
+		f(w, r, Visitor{Account: s.Owner, Session: s, Actor: actor(s)})
+	})
+}
+
+// actor is an account as one who asks for operations. Its name goes into the log,
+// which may have no addresses in it.
+func actor(s *sessions.Session) admin.Actor {
+	return admin.Actor{Name: "account " + s.Account + " (web)", Account: s.Account}
+}
+
+// open makes a handler of f, for those too who have not signed in.
+func (h *Handler) open(f http.HandlerFunc) http.Handler {
+	menu := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s, ok := sessions.Current(r.Context()); ok {
+			r = r.WithContext(pages.WithMenu(r.Context(), &pages.Menu{Name: s.Address, Links: h.links, SignOut: signOutPath}))
+		}
+		f(w, r)
+	})
+	return h.Pages.Protect(0, h.Sessions.Wrap(menu))
+}
+
+// done leaves a message and leads to another page.
+func (h *Handler) done(w http.ResponseWriter, r *http.Request, path string, text pages.Text) {
+	h.Pages.Flash(w, pages.Flash{Kind: pages.Done, Text: text})
+	redirect(w, r, path)
+}
+
+func redirect(w http.ResponseWriter, r *http.Request, path string) {
+	w.Header().Set("Cache-Control", "no-store")
+	http.Redirect(w, r, path, http.StatusSeeOther)
+}
+
+// fail answers when an operation has failed.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error, back string) {
+	status := http.StatusInternalServerError
+	switch {
+	case errors.Is(err, admin.ErrForbidden):
+		status = http.StatusForbidden
+	case errors.Is(err, admin.ErrNoConn), errors.Is(err, sessions.ErrNoSession), errors.Is(err, accounts.ErrNoAccount):
+		status = http.StatusNotFound
+	case r.Context().Err() != nil:
+		status = http.StatusServiceUnavailable
+	default:
+		h.Log.Error().Err(err).Str("path", r.URL.Path).Msg("account page failed")
+	}
+	h.Pages.ErrorBack(w, r, status, back)
+}
