@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -18,7 +19,7 @@ const MinPassword = 8
 // generated, or chosen.
 type NewAccount struct {
 	Address  string      `json:"address"`
-	Password NewPassword `json:"password"`
+	Password NewPassword `json:"password,omitzero"`
 	Backend  string      `json:"backend,omitempty"` // empty: the default
 }
 
@@ -101,6 +102,33 @@ func (s *Service) AddAccount(ctx context.Context, who Actor, req NewAccount) (*C
 
 // ListAccounts returns all accounts.
 func (s *Service) ListAccounts(ctx context.Context, who Actor) ([]Account, error) {
+	return s.FindAccounts(ctx, who, AccountFilter{})
+}
+
+// AccountFilter says which accounts are asked for; zero fields do not matter.
+type AccountFilter struct {
+	Text     string // is a part of the ID or of an address, in any case
+	Domain   string // of an address
+	Backend  string // name of the one where its mail is
+	Disabled *bool
+}
+
+func (f *AccountFilter) match(a Account) bool {
+	has := func(test func(address string) bool) bool { return slices.ContainsFunc(a.Addresses, test) }
+	text := strings.ToLower(f.Text)
+	switch {
+	case text != "" && !strings.Contains(a.ID, text) && !has(func(s string) bool { return strings.Contains(strings.ToLower(s), text) }):
+	case f.Domain != "" && !has(func(s string) bool { return strings.HasSuffix(s, "@"+hostName(f.Domain)) }):
+	case f.Backend != "" && a.Home.Backend != f.Backend:
+	case f.Disabled != nil && a.Disabled != *f.Disabled:
+	default:
+		return true
+	}
+	return false
+}
+
+// FindAccounts returns the accounts that a filter lets through.
+func (s *Service) FindAccounts(ctx context.Context, who Actor, f AccountFilter) ([]Account, error) {
 	if err := s.operator(who, "account list"); err != nil {
 		return nil, err
 	}
@@ -109,7 +137,9 @@ func (s *Service) ListAccounts(ctx context.Context, who Actor) ([]Account, error
 		if err != nil {
 			return nil, fmt.Errorf("account list: %w", err)
 		}
-		all = append(all, Account{a, s.home(a)})
+		if one := (Account{a, s.home(a)}); f.match(one) {
+			all = append(all, one)
+		}
 	}
 	return all, nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"posthorn/store"
@@ -14,6 +15,7 @@ import (
 // Event is one entry of the audit trail: who did what to whom. It never holds
 // a secret.
 type Event struct {
+	ID      string    `json:"id,omitempty"` // of the entry; later ones sort behind earlier ones
 	Time    time.Time `json:"time"`
 	Actor   string    `json:"actor"`
 	Action  string    `json:"action"`            // such as "key add"
@@ -147,22 +149,55 @@ func (s *Service) deleteAll(ctx context.Context, keys []string) error {
 // Audit returns the last entries of the audit trail, oldest first; limit 0
 // means all that are kept.
 func (s *Service) Audit(ctx context.Context, who Actor, limit int) ([]Event, error) {
+	events, err := s.FindAudit(ctx, who, AuditFilter{})
+	if limit > 0 && len(events) > limit {
+		events = events[len(events)-limit:]
+	}
+	return events, err
+}
+
+// AuditFilter says which entries are asked for; zero fields do not matter.
+type AuditFilter struct {
+	Account string    // that it concerns: an ID, or an address that an entry tells of
+	Actor   string    // a part of its name
+	Action  string    // what it begins with
+	Since   time.Time // at this time or later
+	Until   time.Time // before this time
+}
+
+func (f *AuditFilter) match(e *Event) bool {
+	switch {
+	case f.Account != "" && e.Account != f.Account && !slices.Contains(strings.Fields(e.Address), strings.ToLower(f.Account)):
+	case !strings.Contains(e.Actor, f.Actor), !strings.HasPrefix(e.Action, f.Action):
+	case e.Time.Before(f.Since), !f.Until.IsZero() && !e.Time.Before(f.Until):
+	default:
+		return true
+	}
+	return false
+}
+
+// FindAudit returns the entries that a filter lets through, oldest first.
+func (s *Service) FindAudit(ctx context.Context, who Actor, f AuditFilter) ([]Event, error) {
 	if err := s.operator(who, "audit"); err != nil {
 		return nil, err
+	}
+	if isAddress(f.Account) { // of somebody who is still there: all of their addresses
+		if a, err := s.Accounts.ByAddress(ctx, f.Account); err == nil {
+			f.Account = a.ID
+		}
 	}
 	events := []Event{}
 	for item, err := range s.Store.Scan(ctx, auditPrefix) {
 		if err != nil {
 			return nil, fmt.Errorf("audit: %w", err)
 		}
-		var ev Event
+		ev := Event{ID: strings.TrimPrefix(item.Key, auditPrefix)}
 		if err := json.Unmarshal(item.Value, &ev); err != nil {
 			return nil, fmt.Errorf("audit: record %s: %w", item.Key, err)
 		}
-		events = append(events, ev)
-	}
-	if limit > 0 && len(events) > limit {
-		events = events[len(events)-limit:]
+		if f.match(&ev) {
+			events = append(events, ev)
+		}
 	}
 	return events, nil
 }

@@ -36,13 +36,10 @@ const BackupFormat = 1
 // somebody, or is unreachable.
 func (s *Service) Backup(ctx context.Context, who Actor, w io.Writer) error {
 	const action = "backup"
-	if err := s.operator(who, action); err != nil {
+	if err := s.mayBackup(who); err != nil {
 		return err
 	}
-	kv, ok := s.Store.(store.Backuper)
-	if !ok {
-		return fmt.Errorf("%s: %w", action, ErrNoBackup)
-	}
+	kv := s.Store.(store.Backuper)
 	return s.do(ctx, who, &Event{Action: action}, func() error {
 		z := zip.NewWriter(w)
 		// Mail is mostly text, and the disk is slower than this.
@@ -65,6 +62,17 @@ func (s *Service) Backup(ctx context.Context, who Actor, w io.Writer) error {
 		}
 		return z.Close()
 	})
+}
+
+// mayBackup says why an actor gets no backup, before any of it is written.
+func (s *Service) mayBackup(who Actor) error {
+	if err := s.operator(who, "backup"); err != nil {
+		return err
+	}
+	if _, ok := s.Store.(store.Backuper); !ok {
+		return fmt.Errorf("backup: %w", ErrNoBackup)
+	}
+	return nil
 }
 
 func (i BackupInfo) write(w io.Writer) error { return json.NewEncoder(w).Encode(i) }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,7 +23,10 @@ import (
 // Client asks a running gateway over its unix socket. Its methods do what
 // Service's methods of the same names do; what the gateway refuses is a
 // *Problem.
-type Client struct{ http *http.Client }
+type Client struct {
+	http *http.Client
+	base string // URL of APIPath
+}
 
 // NewClient returns a client of the gateway whose socket is at path. Nothing
 // is dialled before the first request.
@@ -30,7 +34,7 @@ func NewClient(path string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}
-	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial}}}
+	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial}}, "http://gateway" + APIPath}
 }
 
 // Close closes idle connections.
@@ -62,7 +66,7 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://gateway/v1/"+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+"/"+path, body)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +87,34 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	return resp, nil
 }
 
+// list gets all pages of a list.
+func list[T any](ctx context.Context, c *Client, path string, query url.Values) ([]T, error) {
+	all := []T{}
+	if query == nil {
+		query = make(url.Values)
+	}
+	query.Set("limit", "1000")
+	for {
+		var p Page[T]
+		if err := c.call(ctx, "GET", path+"?"+query.Encode(), nil, &p); err != nil {
+			return nil, err
+		}
+		all = append(all, p.Items...)
+		if p.Next == "" {
+			return all, nil
+		}
+		query.Set("cursor", p.Next)
+	}
+}
+
+// of is the query for what belongs to an account; none for all.
+func of(account string) url.Values {
+	if account == "" {
+		return make(url.Values)
+	}
+	return url.Values{"account": {account}}
+}
+
 // Status describes the running gateway.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
 	out := new(Status)
@@ -90,8 +122,19 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 }
 
 // Audit returns the last entries of the audit trail, oldest first.
-func (c *Client) Audit(ctx context.Context, limit int) (out []Event, err error) {
-	return out, c.call(ctx, "GET", "audit?limit="+strconv.Itoa(limit), nil, &out)
+func (c *Client) Audit(ctx context.Context, limit int) (events []Event, err error) {
+	if limit == 0 || limit > 1000 {
+		events, err = list[Event](ctx, c, "audit", nil)
+	} else {
+		var p Page[Event]
+		err = c.call(ctx, "GET", "audit?limit="+strconv.Itoa(limit), nil, &p)
+		events = p.Items
+	}
+	if limit > 0 && len(events) > limit {
+		events = events[:limit]
+	}
+	slices.Reverse(events)
+	return events, err
 }
 
 // Backup copies a backup to w. After an error what w holds is of no use.
@@ -114,8 +157,8 @@ func (c *Client) AddAccount(ctx context.Context, req NewAccount) (*CreatedAccoun
 }
 
 // ListAccounts returns all accounts.
-func (c *Client) ListAccounts(ctx context.Context) (out []Account, err error) {
-	return out, c.call(ctx, "GET", "accounts", nil, &out)
+func (c *Client) ListAccounts(ctx context.Context) ([]Account, error) {
+	return list[Account](ctx, c, "accounts", nil)
 }
 
 // ShowAccount describes one account.
@@ -125,42 +168,46 @@ func (c *Client) ShowAccount(ctx context.Context, ref string) (*AccountDetails, 
 }
 
 // SetDisabled disables or enables an account.
-func (c *Client) SetDisabled(ctx context.Context, ref string, disabled bool) (*accounts.Account, error) {
-	out := new(accounts.Account)
+func (c *Client) SetDisabled(ctx context.Context, ref string, disabled bool) (*Account, error) {
+	out := new(Account)
 	return out, c.callAccount(ctx, "PATCH", ref, "", accountChange{Disabled: &disabled}, out)
 }
 
 // SetBackend moves an account to another backend; name "" means the default.
-func (c *Client) SetBackend(ctx context.Context, ref, name string) (*accounts.Account, error) {
-	out := new(accounts.Account)
+func (c *Client) SetBackend(ctx context.Context, ref, name string) (*Account, error) {
+	out := new(Account)
 	return out, c.callAccount(ctx, "PATCH", ref, "", accountChange{Backend: &name}, out)
 }
 
 // ListBackends returns the state of every backend's servers.
-func (c *Client) ListBackends(ctx context.Context) (out []BackendStatus, err error) {
-	return out, c.call(ctx, "GET", "backends", nil, &out)
+func (c *Client) ListBackends(ctx context.Context) ([]BackendStatus, error) {
+	return list[BackendStatus](ctx, c, "backends", nil)
 }
 
 // ListCerts describes the certificates of all server names.
-func (c *Client) ListCerts(ctx context.Context) (out []Cert, err error) {
-	return out, c.call(ctx, "GET", "certs", nil, &out)
+func (c *Client) ListCerts(ctx context.Context) ([]Cert, error) {
+	return list[Cert](ctx, c, "certificates", nil)
 }
 
 // ShowCert describes the certificates of one server name.
-func (c *Client) ShowCert(ctx context.Context, name string) (out []Cert, err error) {
-	return out, c.callName(ctx, "GET", "certs/", name, "", &out)
+func (c *Client) ShowCert(ctx context.Context, name string) ([]Cert, error) {
+	var out Certs
+	err := c.callName(ctx, "GET", "certificates/", name, "", &out)
+	return out.Items, err
 }
 
 // RenewCert gets new certificates for a server name; it may take minutes.
-func (c *Client) RenewCert(ctx context.Context, name string) (out []Cert, err error) {
-	return out, c.callName(ctx, "POST", "certs/", name, "/renew", &out)
+func (c *Client) RenewCert(ctx context.Context, name string) ([]Cert, error) {
+	var out Certs
+	err := c.callName(ctx, "POST", "certificates/", name, "/renewal", &out)
+	return out.Items, err
 }
 
 // CheckCert looks at a server name from outside; address "" means where the DNS
 // leads.
 func (c *Client) CheckCert(ctx context.Context, name, address string) (*CertCheck, error) {
 	out := new(CertCheck)
-	return out, c.callName(ctx, "GET", "certs/", name, "/check?address="+url.QueryEscape(address), out)
+	return out, c.callName(ctx, "GET", "certificates/", name, "/check?address="+url.QueryEscape(address), out)
 }
 
 // ShowECH returns what to publish for Encrypted Client Hello.
@@ -170,8 +217,10 @@ func (c *Client) ShowECH(ctx context.Context) (*ECH, error) {
 }
 
 // Records returns the DNS records that a mail domain wants.
-func (c *Client) Records(ctx context.Context, domain string) (out []Record, err error) {
-	return out, c.callName(ctx, "GET", "records/", domain, "", &out)
+func (c *Client) Records(ctx context.Context, domain string) ([]Record, error) {
+	var out Records
+	err := c.callName(ctx, "GET", "records/", domain, "", &out)
+	return out.Items, err
 }
 
 // callName calls what stands below the path of a host name.
@@ -180,6 +229,13 @@ func (c *Client) callName(ctx context.Context, method, above, name, below string
 		return &InvalidError{"name", "must be a host name"}
 	}
 	return c.call(ctx, method, above+url.PathEscape(name)+below, nil, out)
+}
+
+// RecentLogins returns the latest logins to an account, newest first.
+func (c *Client) RecentLogins(ctx context.Context, ref string) ([]accounts.Attempt, error) {
+	var out Logins
+	err := c.callAccount(ctx, "GET", ref, "/logins", nil, &out)
+	return out.Items, err
 }
 
 // RemoveAccount deletes an account with all that belongs to it.
@@ -195,23 +251,23 @@ func (c *Client) SetPassword(ctx context.Context, ref string, p NewPassword) (st
 }
 
 // AddAddress gives an account one more address.
-func (c *Client) AddAddress(ctx context.Context, ref, address string) (*accounts.Account, error) {
+func (c *Client) AddAddress(ctx context.Context, ref, address string) (*Account, error) {
 	return c.address(ctx, "PUT", ref, address)
 }
 
 // RemoveAddress takes an address from an account.
-func (c *Client) RemoveAddress(ctx context.Context, ref, address string) (*accounts.Account, error) {
+func (c *Client) RemoveAddress(ctx context.Context, ref, address string) (*Account, error) {
 	return c.address(ctx, "DELETE", ref, address)
 }
 
-func (c *Client) address(ctx context.Context, method, ref, address string) (*accounts.Account, error) {
+func (c *Client) address(ctx context.Context, method, ref, address string) (*Account, error) {
 	// One that is checked here is neither empty nor dots, which a path must
 	// not hold.
 	norm, err := parseAddress(address)
 	if err != nil {
 		return nil, err
 	}
-	out := new(accounts.Account)
+	out := new(Account)
 	return out, c.callAccount(ctx, method, ref, "/addresses/"+url.PathEscape(norm), nil, out)
 }
 
@@ -253,8 +309,8 @@ func publicPart(text string) (string, error) {
 }
 
 // ListKeys returns the keys of an account; account "" means all.
-func (c *Client) ListKeys(ctx context.Context, account string) (out []Key, err error) {
-	return out, c.call(ctx, "GET", "keys?account="+url.QueryEscape(account), nil, &out)
+func (c *Client) ListKeys(ctx context.Context, account string) ([]Key, error) {
+	return list[Key](ctx, c, "keys", of(account))
 }
 
 // ShowKey describes a key.
@@ -275,25 +331,25 @@ func (c *Client) RemoveKey(ctx context.Context, f authkeys.Fingerprint) error {
 }
 
 // ListConns returns the live connections of an account; account "" means all.
-func (c *Client) ListConns(ctx context.Context, account string) (out []mux.Info, err error) {
-	return out, c.call(ctx, "GET", "conns?account="+url.QueryEscape(account), nil, &out)
+func (c *Client) ListConns(ctx context.Context, account string) ([]mux.Info, error) {
+	return list[mux.Info](ctx, c, "connections", of(account))
 }
 
 // CloseConn ends a live connection.
 func (c *Client) CloseConn(ctx context.Context, id uint64) error {
-	return c.call(ctx, "DELETE", "conns/"+strconv.FormatUint(id, 10), nil, nil)
+	return c.call(ctx, "DELETE", "connections/"+strconv.FormatUint(id, 10), nil, nil)
 }
 
 // CloseConns ends all live connections of an account.
 func (c *Client) CloseConns(ctx context.Context, account string) (int, error) {
 	var out closed
-	err := c.call(ctx, "DELETE", "conns?account="+url.QueryEscape(account), nil, &out)
+	err := c.call(ctx, "DELETE", "connections?"+of(account).Encode(), nil, &out)
 	return out.Closed, err
 }
 
 // ListBlocks returns the sources whose passwords are refused for a while.
-func (c *Client) ListBlocks(ctx context.Context) (out []accounts.Block, err error) {
-	return out, c.call(ctx, "GET", "blocks", nil, &out)
+func (c *Client) ListBlocks(ctx context.Context) ([]accounts.Block, error) {
+	return list[accounts.Block](ctx, c, "blocks", nil)
 }
 
 // RemoveBlock forgets the failures of a source.

@@ -216,21 +216,21 @@ func TestRawRequests(t *testing.T) {
 		name, method, url, typ, body string
 		status                       int
 	}{
-		{"form", "POST", "/v1/accounts", "application/x-www-form-urlencoded", "address=" + secret, 400},
-		{"no type", "POST", "/v1/accounts", "", `{"address":"x@example.org"}`, 400},
-		{"no JSON", "POST", "/v1/accounts", "application/json", `{"password":"` + secret, 400},
-		{"wrong type", "POST", "/v1/accounts", "application/json", `{"address":{"` + secret + `":1}}`, 400},
-		{"unknown field", "POST", "/v1/accounts", "application/json", `{"` + secret + `":1}`, 400},
-		{"two values", "POST", "/v1/accounts", "application/json", `{"address":"x@example.org"}{}`, 400},
-		{"too long", "POST", "/v1/accounts", "application/json", `{"address":"` + strings.Repeat(secret, 1<<16) + `"}`, 400},
-		{"bad scope", "POST", "/v1/keys", "application/json", `{"account":"alice@example.org","scope":"` + secret + `"}`, 400},
-		{"bad password", "PUT", "/v1/accounts/alice@example.org/password", "application/json", `{"chosen":"` + secret + `\u0000"}`, 400},
-		{"no operation", "GET", "/v1/" + secret, "", "", 404},
-		{"wrong method", "POST", "/v1/status", "application/json", "{}", 404},
-		{"dots", "DELETE", "/v1/accounts/..", "", "", 404},
-		{"empty", "DELETE", "/v1/accounts/", "", "", 404},
-		{"bad fingerprint", "GET", "/v1/keys/" + secret, "", "", 400},
-		{"bad ID", "DELETE", "/v1/conns/-1", "", "", 400},
+		{"form", "POST", "/admin/api/v1/accounts", "application/x-www-form-urlencoded", "address=" + secret, 415},
+		{"no type", "POST", "/admin/api/v1/accounts", "", `{"address":"x@example.org"}`, 415},
+		{"no JSON", "POST", "/admin/api/v1/accounts", "application/json", `{"password":"` + secret, 400},
+		{"wrong type", "POST", "/admin/api/v1/accounts", "application/json", `{"address":{"` + secret + `":1}}`, 422},
+		{"unknown field", "POST", "/admin/api/v1/accounts", "application/json", `{"` + secret + `":1}`, 422},
+		{"two values", "POST", "/admin/api/v1/accounts", "application/json", `{"address":"x@example.org"}{}`, 400},
+		{"too long", "POST", "/admin/api/v1/accounts", "application/json", `{"address":"` + strings.Repeat(secret, 1<<18) + `"}`, 413},
+		{"bad scope", "POST", "/admin/api/v1/keys", "application/json", `{"account":"alice@example.org","scope":"` + secret + `"}`, 422},
+		{"bad password", "PUT", "/admin/api/v1/accounts/alice@example.org/password", "application/json", `{"chosen":"` + secret + `\u0000"}`, 422},
+		{"no operation", "GET", "/admin/api/v1/" + secret, "", "", 404},
+		{"wrong method", "POST", "/admin/api/v1/status", "application/json", "{}", 404},
+		{"dots", "DELETE", "/admin/api/v1/accounts/..", "", "", 404},
+		{"empty", "DELETE", "/admin/api/v1/accounts/", "", "", 404},
+		{"bad fingerprint", "GET", "/admin/api/v1/keys/" + secret, "", "", 422},
+		{"bad ID", "DELETE", "/admin/api/v1/connections/-1", "", "", 422},
 		{"metrics", "GET", "/metrics", "", "", 200},
 		{"not ready", "GET", "/healthz", "", "", 503},
 	}
@@ -280,7 +280,7 @@ func TestHealth(t *testing.T) {
 	s := &admin.Server{Service: w.Service, Metrics: prometheus.NewRegistry()}
 	done := make(chan error, 1)
 	go func() { done <- s.ServeMetrics(ctx, ln) }()
-	for path, want := range map[string]int{"/healthz": 200, "/metrics": 200, "/v1/status": 404} {
+	for path, want := range map[string]int{"/healthz": 200, "/metrics": 200, "/admin/api/v1/status": 404} {
 		resp, err := http.Get("http://" + ln.Addr().String() + path)
 		if err != nil {
 			t.Fatal(err)
@@ -406,8 +406,8 @@ func TestServeEnds(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, ln) }()
 	for _, request := range []string{
-		"POST /v1/accounts HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
-		"GET /v1/accounts/alice@example.org HTTP/1.1\r\nHost: gateway\r\n\r\n",
+		"POST /admin/api/v1/accounts HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+		"GET /admin/api/v1/accounts/alice@example.org HTTP/1.1\r\nHost: gateway\r\n\r\n",
 	} {
 		nc, err := net.Dial("unix", path)
 		if err != nil {

@@ -77,12 +77,12 @@ var translations = []struct {
 	{accounts.ErrNoAccount, http.StatusNotFound, CodeNoAccount, "account list shows the accounts"},
 	{accounts.ErrTaken, http.StatusConflict, CodeAddressTaken, "account show ADDRESS shows whose it is"},
 	{accounts.ErrLast, http.StatusConflict, CodeLastAddress, "add another address first, or remove the account"},
-	{accounts.ErrDomain, http.StatusBadRequest, CodeDomain, "domains in the configuration says which are"},
-	{accounts.ErrAddress, http.StatusBadRequest, CodeInvalid, ""},
-	{accounts.ErrPassword, http.StatusBadRequest, CodeInvalid, ""},
+	{accounts.ErrDomain, http.StatusUnprocessableEntity, CodeDomain, "domains in the configuration says which are"},
+	{accounts.ErrAddress, http.StatusUnprocessableEntity, CodeInvalid, ""},
+	{accounts.ErrPassword, http.StatusUnprocessableEntity, CodeInvalid, ""},
 	{authkeys.ErrUnknown, http.StatusNotFound, CodeUnknownKey, "key list shows the registered keys"},
 	{authkeys.ErrTaken, http.StatusConflict, CodeKeyTaken, "key show FINGERPRINT shows whose it is; key remove FINGERPRINT frees it"},
-	{ErrNoBackend, http.StatusBadRequest, CodeNoBackend, "backend list shows the backends"},
+	{ErrNoBackend, http.StatusUnprocessableEntity, CodeNoBackend, "backend list shows the backends"},
 	{ErrPasswordElsewhere, http.StatusConflict, CodePasswordAway, "change it there; keys are added here: key add"},
 	{certs.ErrNotServed, http.StatusNotFound, CodeNoCert, "cert list shows the names that are served"},
 	{certs.ErrNotRenewable, http.StatusConflict, CodeCertInFile, "the gateway reads it again when it has changed"},
@@ -109,9 +109,9 @@ func problemOf(err error) *Problem {
 	case errors.As(err, &told):
 		return told
 	case errors.As(err, &invalid):
-		p.Status, p.Code, p.Hint, p.Detail = http.StatusBadRequest, CodeInvalid, "", invalid.Error()
+		p.Status, p.Code, p.Hint, p.Detail = http.StatusUnprocessableEntity, CodeInvalid, "", invalid.Error()
 	case errors.As(err, &typ):
-		p.Status, p.Code, p.Detail = http.StatusBadRequest, CodeKeyType, typ.Error()
+		p.Status, p.Code, p.Detail = http.StatusUnprocessableEntity, CodeKeyType, typ.Error()
 		p.Hint = "accepted are Ed25519, ECDSA P-256, P-384 and P-521, and RSA of 2048 to 8192 bits"
 	}
 	if errors.As(err, &ca) {
@@ -143,7 +143,7 @@ func (p *Problem) complete() *Problem {
 }
 
 func writeProblem(w http.ResponseWriter, p *Problem) {
-	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Content-Type", problemType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // the client went away; nobody is left to tell

@@ -69,7 +69,7 @@ type Server struct {
 // it closes, until ctx ends.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	m := s.open()
-	m.Handle("/v1/", s.Service.Handler(peerActor))
+	m.Handle(APIPath+"/", s.Service.Handler(peerActor))
 	return s.serve(ctx, ln, m)
 }
 

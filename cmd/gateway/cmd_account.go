@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"posthorn/accounts"
 	"posthorn/admin"
 )
 
@@ -337,7 +336,7 @@ func (c *cli) addressRemoveCmd() *cobra.Command {
 }
 
 func (c *cli) changeAddress(ctx context.Context, args []string,
-	change func(*admin.Client, context.Context, string, string) (*accounts.Account, error)) error {
+	change func(*admin.Client, context.Context, string, string) (*admin.Account, error)) error {
 	return c.withClient(ctx, func(ctx context.Context, cl *admin.Client) error {
 		a, err := change(cl, ctx, args[0], args[1])
 		if err != nil {

@@ -57,23 +57,24 @@ var mayImport = map[string][]string{
 
 // onlyHere says which packages may know that something outside exists.
 var onlyHere = map[string][]string{
-	"go.yaml.in/yaml":            {"cmd/gateway"},
-	"github.com/spf13/cobra":     {"cmd/gateway"},
-	"github.com/dgraph-io":       {"store/badgerkv", "mailbox"},
-	"go.etcd.io":                 {"store/etcdkv"},
-	"github.com/emersion":        {"handlers/*", "backend", "mailbox/...", "client", "e2e/..."},
-	module + "/store/badgerkv":   {"cmd/gateway", "e2e/..."},
-	module + "/store/etcdkv":     {"cmd/gateway", "e2e/..."},
-	module + "/cmd/gateway":      nil,
-	"github.com/chromedp":        {"e2e/..."},
-	"github.com/rogpeppe":        nil,
-	"github.com/google/go-cmp":   nil,
-	"testing":                    {"store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest", "client/clienttest", "e2e/..."},
-	"go.uber.org/goleak":         nil,
-	"net/http/httptest":          {"certs/acmetest"},
-	"github.com/letsencrypt":     {"certs/acmetest"}, // Pebble, for tests
-	"github.com/miekg/dns":       {"certs/zone", "client"},
-	"golang.org/x/net/websocket": nil,
+	"go.yaml.in/yaml":               {"cmd/gateway"},
+	"github.com/spf13/cobra":        {"cmd/gateway"},
+	"github.com/danielgtaylor/huma": {"admin"},
+	"github.com/dgraph-io":          {"store/badgerkv", "mailbox"},
+	"go.etcd.io":                    {"store/etcdkv"},
+	"github.com/emersion":           {"handlers/*", "backend", "mailbox/...", "client", "e2e/..."},
+	module + "/store/badgerkv":      {"cmd/gateway", "e2e/..."},
+	module + "/store/etcdkv":        {"cmd/gateway", "e2e/..."},
+	module + "/cmd/gateway":         nil,
+	"github.com/chromedp":           {"e2e/..."},
+	"github.com/rogpeppe":           nil,
+	"github.com/google/go-cmp":      nil,
+	"testing":                       {"store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest", "client/clienttest", "e2e/..."},
+	"go.uber.org/goleak":            nil,
+	"net/http/httptest":             {"certs/acmetest"},
+	"github.com/letsencrypt":        {"certs/acmetest"}, // Pebble, for tests
+	"github.com/miekg/dns":          {"certs/zone", "client"},
+	"golang.org/x/net/websocket":    nil,
 }
 
 func TestImports(t *testing.T) {

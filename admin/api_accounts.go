@@ -1,0 +1,133 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+
+	"posthorn/accounts"
+)
+
+// AccountPath is the part of a path that names an account.
+type AccountPath struct {
+	Account string `path:"account" maxLength:"320" doc:"ID of the account, or one of its addresses."`
+}
+
+// addAccounts adds the operations about accounts.
+func (a *api) addAccounts() {
+	const tag = "accounts"
+	missing := []int{http.StatusNotFound}
+	add(a, operation{id: "listAccounts", tag: tag, method: "GET", path: "/accounts", summary: "The accounts, in order of their primary addresses"}, a.listAccounts)
+	add(a, operation{
+		id: "addAccount", tag: tag, method: "POST", path: "/accounts", summary: "Create an account", status: http.StatusCreated,
+		about: "A generated password is in the answer, and can be read nowhere else.", fails: []int{http.StatusConflict},
+	}, func(ctx context.Context, who Actor, in *struct{ Body NewAccount }) (*body[*CreatedAccount], error) {
+		return answer(a.AddAccount(ctx, who, in.Body))
+	})
+	add(a, operation{id: "getAccount", tag: tag, method: "GET", path: "/accounts/{account}", summary: "An account and what belongs to it", fails: missing},
+		func(ctx context.Context, who Actor, in *struct{ AccountPath }) (*body[*AccountDetails], error) {
+			return answer(a.ShowAccount(ctx, who, in.Account))
+		})
+	add(a, operation{
+		id: "changeAccount", tag: tag, method: "PATCH", path: "/accounts/{account}", summary: "Disable, enable or move an account",
+		about: "One change at a time. Its sessions end where they are no longer allowed.", fails: missing,
+	}, a.changeAccountBy)
+	add(a, operation{id: "removeAccount", tag: tag, method: "DELETE", path: "/accounts/{account}",
+		summary: "Delete an account with its addresses, password, keys and mail", fails: missing},
+		func(ctx context.Context, who Actor, in *struct{ AccountPath }) (*nothing, error) {
+			return done(a.RemoveAccount(ctx, who, in.Account))
+		})
+	add(a, operation{
+		id: "setPassword", tag: tag, method: "PUT", path: "/accounts/{account}/password", summary: "Set, generate or remove a password",
+		about: "An empty object removes it. Sessions that the old one opened end.", fails: []int{http.StatusNotFound, http.StatusConflict},
+	}, a.setPassword)
+	add(a, operation{id: "addAddress", tag: tag, method: "PUT", path: "/accounts/{account}/addresses/{address}",
+		summary: "Give an account an address", fails: []int{http.StatusNotFound, http.StatusConflict}},
+		func(ctx context.Context, who Actor, in *AddressPath) (*body[*Account], error) {
+			return a.account(a.AddAddress(ctx, who, in.Account, in.Address))
+		})
+	add(a, operation{id: "removeAddress", tag: tag, method: "DELETE", path: "/accounts/{account}/addresses/{address}",
+		summary: "Take an address from an account", fails: []int{http.StatusNotFound, http.StatusConflict}},
+		func(ctx context.Context, who Actor, in *AddressPath) (*body[*Account], error) {
+			return a.account(a.RemoveAddress(ctx, who, in.Account, in.Address))
+		})
+	add(a, operation{
+		id: "listLogins", tag: tag, method: "GET", path: "/accounts/{account}/logins", summary: "The latest logins, newest first",
+		about: "Successes and failures; those of one kind that come within an hour are one.", fails: missing,
+	}, func(ctx context.Context, who Actor, in *struct{ AccountPath }) (*body[Logins], error) {
+		all, err := a.RecentLogins(ctx, who, in.Account)
+		return answer(Logins{all}, err)
+	})
+}
+
+// Logins are the latest logins to an account, newest first.
+type Logins struct {
+	Items []accounts.Attempt `json:"items" nullable:"false"`
+}
+
+type AddressPath struct {
+	AccountPath
+	Address string `path:"address" maxLength:"320" doc:"An e-mail address."`
+}
+
+type accountsQuery struct {
+	Cut
+	Text     string `query:"text" maxLength:"320" doc:"Only those whose ID, or one of whose addresses, contains this."`
+	Domain   string `query:"domain" maxLength:"255" doc:"Only those with an address in this domain."`
+	Backend  string `query:"backend" maxLength:"100" doc:"Only those whose mail is at this backend."`
+	Disabled string `query:"disabled" enum:"true,false" doc:"Only those that are disabled, or that are not."`
+}
+
+func (a *api) listAccounts(ctx context.Context, who Actor, in *accountsQuery) (*body[*Page[Account]], error) {
+	f := AccountFilter{Text: in.Text, Domain: in.Domain, Backend: in.Backend}
+	if in.Disabled != "" {
+		f.Disabled = new(in.Disabled == "true")
+	}
+	all, err := a.FindAccounts(ctx, who, f)
+	if err != nil {
+		return nil, err
+	}
+	name := func(a Account) string { return a.Primary() + "\x00" + a.ID }
+	return answer(ordered[Account]{items: all, name: name}.page(in.Cut))
+}
+
+// account completes an account by where its mail is.
+func (a *api) account(acc *accounts.Account, err error) (*body[*Account], error) {
+	if err != nil {
+		return nil, err
+	}
+	return answer(&Account{acc, a.home(acc)}, nil)
+}
+
+// accountChange is what PATCH takes: one of them.
+type accountChange struct {
+	Disabled *bool   `json:"disabled,omitempty"`
+	Backend  *string `json:"backend,omitempty" doc:"Empty: that of its domain, or the default."`
+}
+
+func (a *api) changeAccountBy(ctx context.Context, who Actor, in *struct {
+	AccountPath
+	Body accountChange
+}) (*body[*Account], error) {
+	switch c := in.Body; {
+	case c.Disabled != nil && c.Backend != nil:
+		return nil, &InvalidError{"change", "says more than one thing"}
+	case c.Disabled != nil:
+		return a.account(a.SetDisabled(ctx, who, in.Account, *c.Disabled))
+	case c.Backend != nil:
+		return a.account(a.SetBackend(ctx, who, in.Account, *c.Backend))
+	}
+	return nil, &InvalidError{"change", "says nothing to change"}
+}
+
+// generated is the answer to a new password.
+type generated struct {
+	Password string `json:"password,omitempty" doc:"The generated one."`
+}
+
+func (a *api) setPassword(ctx context.Context, who Actor, in *struct {
+	AccountPath
+	Body NewPassword
+}) (*body[generated], error) {
+	p, err := a.SetPassword(ctx, who, in.Account, in.Body)
+	return answer(generated{p}, err)
+}

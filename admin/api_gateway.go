@@ -1,0 +1,93 @@
+package admin
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+// addGateway adds the operations about the gateway as a whole.
+func (a *api) addGateway() {
+	const tag = "gateway"
+	add(a, operation{id: "getStatus", tag: tag, method: "GET", path: "/status", summary: "What the gateway says about itself"},
+		func(ctx context.Context, who Actor, _ *nothing) (*body[*Status], error) {
+			return answer(a.Status(ctx, who))
+		})
+	add(a, operation{id: "listBackends", tag: tag, method: "GET", path: "/backends", summary: "The state of every backend's servers"},
+		func(ctx context.Context, who Actor, in *struct{ Cut }) (*body[*Page[BackendStatus]], error) {
+			all, err := a.ListBackends(ctx, who)
+			if err != nil {
+				return nil, err
+			}
+			name := func(b BackendStatus) string { return b.Name + "\x00" + b.Service + "\x00" + b.Address }
+			return answer(ordered[BackendStatus]{items: all, name: name}.page(in.Cut))
+		})
+	add(a, operation{
+		id: "listAudit", tag: tag, method: "GET", path: "/audit", summary: "The audit trail, newest first",
+		about: "Every change, and every attempt at one: who, what, from where, when, and how it ended.",
+	}, a.listAudit)
+	add(a, operation{
+		id: "getBackup", tag: tag, method: "GET", path: "/backup", summary: "A backup of everything, as a ZIP archive",
+		about: "A consistent copy of accounts, keys, certificates and mail while the gateway serves. It holds secrets. " +
+			"One that breaks off ends the connection; a ZIP archive without its directory is not whole.",
+		fails: []int{http.StatusNotImplemented},
+	}, a.getBackup)
+}
+
+type auditQuery struct {
+	Cut
+	Account string    `query:"account" doc:"Only what concerns an account, by ID or address."`
+	Actor   string    `query:"actor" doc:"Only those whose actor contains this text."`
+	Action  string    `query:"action" doc:"Only those whose action begins with this text, such as key or key add."`
+	Since   time.Time `query:"since" doc:"Only those at this time or later."`
+	Until   time.Time `query:"until" doc:"Only those before this time."`
+}
+
+func (a *api) listAudit(ctx context.Context, who Actor, in *auditQuery) (*body[*Page[Event]], error) {
+	f := AuditFilter{Account: in.Account, Actor: in.Actor, Action: in.Action, Since: in.Since, Until: in.Until}
+	all, err := a.FindAudit(ctx, who, f)
+	if err != nil {
+		return nil, err
+	}
+	return answer(ordered[Event]{items: all, name: func(e Event) string { return e.ID }, newest: true}.page(in.Cut))
+}
+
+// stream is an answer that an operation writes by itself.
+type stream struct{ Body func(huma.Context) }
+
+// getBackup streams. An error after the first byte cuts the answer off, which
+// the client cannot mistake for its end.
+func (a *api) getBackup(ctx context.Context, who Actor, _ *nothing) (*stream, error) {
+	if err := a.mayBackup(who); err != nil {
+		return nil, err
+	}
+	return &stream{func(hc huma.Context) {
+		_, w := humago.Unwrap(hc)
+		w.Header().Set("Content-Type", "application/zip")
+		out := &countingWriter{w: w}
+		err := a.Backup(ctx, who, out)
+		switch {
+		case err != nil && out.n > 0:
+			a.Log.Error().Err(err).Msg("backup broke off")
+			panic(http.ErrAbortHandler)
+		case err != nil:
+			w.Header().Del("Content-Type")
+			writeProblem(w, a.problem(err, who, "getBackup"))
+		}
+	}}, nil
+}
+
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}
