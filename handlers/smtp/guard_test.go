@@ -73,6 +73,10 @@ func talk(t testing.TB, limit int64, in io.Reader) (replies string, messages []s
 
 var replyLine = regexp.MustCompile(`^[2-5][0-9][0-9][ -][^\r\n\x00]*$`)
 
+// refusedParameter is which of several parameters go-smtp refuses: it takes them
+// in no order.
+var refusedParameter = regexp.MustCompile(`5\.5\.4 \w+ is not implemented`)
+
 // Whatever a client sends and however it is cut up: the replies are the same
 // and well formed, and no message has what no line may have.
 func FuzzGuard(f *testing.F) {
@@ -100,7 +104,7 @@ func FuzzGuard(f *testing.F) {
 			}
 		}
 		bytewise, again := talk(t, 1000, iotest.OneByteReader(bytes.NewReader(in)))
-		if bytewise != replies || strings.Join(again, "|") != strings.Join(messages, "|") {
+		if refusedParameter.ReplaceAllString(bytewise, "") != refusedParameter.ReplaceAllString(replies, "") || strings.Join(again, "|") != strings.Join(messages, "|") {
 			t.Errorf("%q: %q and %q, byte by byte %q and %q", in, replies, messages, bytewise, again)
 		}
 	})
