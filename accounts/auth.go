@@ -103,6 +103,7 @@ func (a *Auth) admit(ctx context.Context, c claim, try func(*attempt) (*Login, e
 	end := failed // so it is if try panics
 	defer func() { permit.settle(end) }()
 	t := &attempt{claim: c, keyed: keyed, blocked: permit.blocked}
+	t.version = s.version()
 	if t.account, err = s.find(ctx, c.user); err != nil {
 		end = passed
 		return nil, err
@@ -180,11 +181,13 @@ func (a *Auth) subject(keyed *Login) subject {
 // as much of it as there is and a decoy.
 type candidate struct {
 	account  *Account // nil: unknown
+	version  uint64   // of the store, from before it was asked for account
 	verifier verifier
 	decoy    bool
 }
 
 func (s *Store) candidate(ctx context.Context, user string) (c candidate, err error) {
+	c.version = s.version()
 	if c.account, err = s.find(ctx, user); err != nil {
 		return c, err
 	}
@@ -265,5 +268,5 @@ func (cand *candidate) login(c claim, p Peer) *Login {
 	if c.identity != "" {
 		as = c.identity
 	}
-	return &Login{Account: cand.account, Address: foldUser(as), Mechanism: c.mechanism, Peer: p}
+	return &Login{Account: cand.account, Address: foldUser(as), Mechanism: c.mechanism, Peer: p, version: cand.version}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"posthorn/authkeys"
+	"posthorn/store"
 )
 
 // Peer is what is known of a connection before anybody has logged in.
@@ -36,7 +37,8 @@ type Login struct {
 	// Whoever gets the Login passes it on to the backend, or closes it.
 	Opened io.Closer
 
-	recorded bool // Recent tells of it
+	recorded bool   // Recent tells of it
+	version  uint64 // of the store, when it was last seen to hold; zero: not known
 }
 
 // RefusedError is the answer to every failed login. Peers hear one generic
@@ -93,6 +95,29 @@ const keyMechanism = "PREAUTH"
 // unexpired and in scope. A submission asks at each MAIL. On success it brings l up to date.
 // Its errors are those of Auth.
 func (s *Store) Check(ctx context.Context, l *Login) error {
+	version := s.version()
+	if version != 0 && version == l.version && (l.Expires.IsZero() || s.now().Before(l.Expires)) {
+		if !l.Key.IsZero() {
+			s.noteKey(l)
+		}
+		return nil
+	}
+	if err := s.checkAnew(ctx, l); err != nil {
+		return err
+	}
+	l.version = version
+	return nil
+}
+
+// version is that of the KV; zero: not known.
+func (s *Store) version() uint64 {
+	if kv, ok := s.kv.(store.Versioned); ok {
+		return kv.Version()
+	}
+	return 0
+}
+
+func (s *Store) checkAnew(ctx context.Context, l *Login) error {
 	if !l.Key.IsZero() {
 		return s.checkKey(ctx, l)
 	}
@@ -146,6 +171,7 @@ func (s *Store) byKey(ctx context.Context, p Peer) (*Login, error) {
 	if p.Key.IsZero() || p.TLS == nil {
 		return nil, refuse(NoKey, "")
 	}
+	version := s.version()
 	k, err := s.keys.Lookup(ctx, p.Key)
 	if errors.Is(err, authkeys.ErrUnknown) {
 		return nil, refuse(UnknownKey, p.Key.String())
@@ -176,6 +202,7 @@ func (s *Store) byKey(ctx context.Context, p Peer) (*Login, error) {
 		Expires:   k.Expires,
 		NoPreauth: k.NoPreauth,
 		Peer:      p,
+		version:   version,
 	}, nil
 }
 

@@ -95,6 +95,15 @@ type KV interface {
 	Close() error
 }
 
+// Versioned is a KV whose readers can tell whether anything has changed since
+// they last read, which is cheaper than to read again.
+type Versioned interface {
+	// Version is another number after each change that a Get which begins now
+	// would see. Who reads it before a value and finds it unchanged later knows
+	// that the value is still the same. Zero says nothing: the store is closed.
+	Version() uint64
+}
+
 // Backuper is a KV that can write itself out while it is in use, and read
 // such a stream back. Both streams are the driver's own format.
 type Backuper interface {

@@ -9,8 +9,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -20,7 +22,7 @@ import (
 	"posthorn/store"
 )
 
-// DB is an open store. It implements store.KV and store.Backuper.
+// DB is an open store. It implements store.KV, store.Backuper and store.Versioned.
 type DB struct {
 	badger  *badger.DB
 	home    *home // nil in memory
@@ -32,10 +34,11 @@ type DB struct {
 	writer  chan struct{} // holds one element while an update runs
 	closing chan struct{} // closed when Close begins
 
-	mu     sync.RWMutex   // guards latest and closed, and users against growing once closed
-	latest *snapshot      // of the last commit
-	closed bool           // Close has begun
-	users  sync.WaitGroup // operations that are using badger
+	mu      sync.RWMutex   // guards latest and closed, and users against growing once closed
+	latest  *snapshot      // of the last commit
+	version atomic.Uint64  // how often latest has changed
+	closed  bool           // Close has begun
+	users   sync.WaitGroup // operations that are using badger
 }
 
 // Open opens or creates the store in dir, which is made private to the user and
@@ -171,6 +174,7 @@ func (db *DB) Close() error {
 		return nil
 	}
 	db.closed = true
+	db.version.Store(math.MaxUint64)
 	db.mu.Unlock()
 	close(db.closing)
 	db.users.Wait()

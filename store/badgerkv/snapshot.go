@@ -45,11 +45,18 @@ func (db *DB) release(s *snapshot) {
 	db.users.Done()
 }
 
+// Version implements store.Versioned. One number is left out, that of a closed
+// store.
+func (db *DB) Version() uint64 { return db.version.Load() + 1 }
+
 // advance makes what was committed visible to those who acquire from now on.
 func (db *DB) advance() {
 	s := newSnapshot(db.badger)
 	db.mu.Lock()
 	s, db.latest = db.latest, s
+	if !db.closed {
+		db.version.Add(1) // before anybody hears of the change
+	}
 	db.mu.Unlock()
 	s.drop()
 }

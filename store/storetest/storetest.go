@@ -43,6 +43,7 @@ func Run(t *testing.T, open func(t *testing.T) store.KV) {
 		{"CloseWaits", (*suite).closeWaits},
 		{"Backup", (*suite).backup},
 		{"BackupDuringUpdates", (*suite).backupDuringUpdates},
+		{"Version", (*suite).version},
 		{"RestoreRefuses", (*suite).restoreRefuses},
 	} {
 		t.Run(test.name, func(t *testing.T) {
