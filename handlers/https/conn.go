@@ -56,15 +56,10 @@ type single struct {
 }
 
 // newSingle gives net/http the bare *tls.Conn for HTTP/2, which it speaks on no
-// other. When the first bytes were sniffed, only c has them.
+// other. What was sniffed, or read already, only c has.
 func newSingle(c *mux.Conn, done <-chan struct{}) *single {
 	l := &single{done: done, closed: make(chan struct{})}
-	switch state := c.TLS(); {
-	case c.Protocol == alpn.HTTP2:
-		l.conn = c.Conn
-	case state != nil && state.NegotiatedProtocol != "":
-		l.conn = &unfolded{Conn: c.Conn}
-	default:
+	if l.conn = c.Conn; c.Protocol != alpn.HTTP2 {
 		l.conn = &unfolded{Conn: c}
 	}
 	return l

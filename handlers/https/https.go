@@ -15,6 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"posthorn/alpn"
 	"posthorn/handlers/https/sites"
 	"posthorn/handlers/https/transport"
 	"posthorn/mux"
@@ -139,7 +140,10 @@ func (s *Server) Busy() []byte {
 // it when it returns, or has left a lifetime.next.
 func (s *Server) ServeConn(ctx context.Context, c *mux.Conn) {
 	c.Go(func() {
-		if s.Sites == nil || !s.Sites.HandOver(ctx, c) {
+		switch {
+		case s.Sites != nil && s.Sites.HandOver(ctx, c):
+		case c.Protocol != alpn.HTTP2 && s.serveQuickly(ctx, c):
+		default:
 			s.serve(ctx, c)
 		}
 	})

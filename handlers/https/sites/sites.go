@@ -224,13 +224,17 @@ func (t *table) close() {
 	}
 }
 
+// of returns the sites of a host, longest path first.
+func (t *table) of(host string) []*site {
+	if sites, ok := t.hosts[host]; ok {
+		return sites
+	}
+	return t.others
+}
+
 // find returns the site of a request; nil: there is none.
 func (t *table) find(host, path string) *site {
-	sites, ok := t.hosts[host]
-	if !ok {
-		sites = t.others
-	}
-	for _, s := range sites {
+	for _, s := range t.of(host) {
 		if strings.HasPrefix(path, s.path) || path == s.path[:len(s.path)-1] {
 			return s
 		}
@@ -259,6 +263,21 @@ func (s *Set) Serve(w http.ResponseWriter, r *http.Request, host string, d *Door
 		s.answer(w, r, at, d)
 	}
 	return true
+}
+
+// HasFiles reports whether some requests for a host are for files.
+func (s *Set) HasFiles(host string) bool {
+	return slices.ContainsFunc(s.table.Load().of(host), func(at *site) bool { return at.folder != nil })
+}
+
+// File returns what Serve would answer a plain GET with, if that is a file that is
+// at hand.
+func (s *Set) File(host, path, acceptEncoding string) (folder.Ready, bool) {
+	at := s.table.Load().find(host, path)
+	if at == nil || at.folder == nil || len(path) < len(at.path) {
+		return folder.Ready{}, false
+	}
+	return at.folder.Ready(path[len(at.path)-1:], acceptEncoding)
 }
 
 // answer answers a request where that may take time.

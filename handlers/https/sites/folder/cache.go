@@ -62,7 +62,7 @@ func (f *Folder) unchangedBeside(file *file) bool {
 	}
 	for suffix, v := range map[string]*variant{".br": file.br, ".gz": file.gz} {
 		info, err := f.root.Stat(file.name + suffix)
-		there := err == nil && info.Mode().IsRegular() && !info.ModTime().Before(file.modified)
+		there := err == nil && info.Mode().IsRegular() && current(info, file.modified)
 		if there != (v != nil) || there && identify(info) != v.identity {
 			return false
 		}

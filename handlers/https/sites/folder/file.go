@@ -75,11 +75,21 @@ func (f *Folder) load(name string) (*file, error) {
 	return file, nil
 }
 
+// together is how far apart the times of files are that were put there together,
+// in whatever order.
+const together = 10 * time.Second
+
+// current reports whether a compressed file is of the present state of the one
+// that it stands beside.
+func current(info fs.FileInfo, modified time.Time) bool {
+	return !info.ModTime().Before(modified.Add(-together))
+}
+
 // beside returns the compressed variant of a file that somebody has put beside
 // it; nil: there is none, or one of an earlier state of the file.
 func (f *Folder) beside(name, coding string, modified time.Time) *variant {
 	v, info, err := f.variant(name)
-	if err != nil || info.ModTime().Before(modified) {
+	if err != nil || !current(info, modified) {
 		return nil
 	}
 	v.coding = []string{coding}

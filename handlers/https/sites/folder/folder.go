@@ -100,6 +100,49 @@ func (f *Folder) serve(w http.ResponseWriter, r *http.Request, path string) erro
 	return f.send(w, r, file, v)
 }
 
+// Ready is a whole file that is at hand.
+type Ready struct {
+	Content []byte // not to be changed
+	file    *file
+	variant *variant
+	folder  *Folder
+}
+
+// Ready returns what Serve would answer a plain GET with that says no more than
+// which codings it accepts (if that is not empty). The strings are not kept. False:
+// it would not be a file, or a large one.
+func (f *Folder) Ready(path, acceptEncoding string) (Ready, bool) {
+	file, err := f.file(path)
+	if err != nil {
+		return Ready{}, false
+	}
+	v := &file.plain
+	if acceptEncoding != "" {
+		v = file.choose([]string{acceptEncoding})
+	}
+	return Ready{v.content, file, v, f}, v.content != nil
+}
+
+// AppendFields appends the header fields that tell of the file, each with CRLF.
+func (r Ready) AppendFields(b []byte) []byte {
+	add := func(name string, value []string) {
+		if value != nil {
+			b = append(append(append(append(b, name...), ": "...), value[0]...), "\r\n"...)
+		}
+	}
+	add("Content-Type", r.file.contentType)
+	add("Content-Length", r.variant.length)
+	add("Last-Modified", r.file.lastModified)
+	add("Etag", r.variant.etag)
+	add("Accept-Ranges", ranges)
+	add("Cache-Control", r.folder.cacheControl)
+	add("Content-Encoding", r.variant.coding)
+	if r.file.varies {
+		add("Vary", varies)
+	}
+	return b
+}
+
 // Values of header fields.
 var (
 	varies = []string{"Accept-Encoding"}
@@ -141,6 +184,9 @@ func (f *Folder) file(path string) (*file, error) {
 		return file, nil
 	}
 	file, err := f.load(name)
+	if errors.Is(err, ErrFolder) && strings.HasSuffix(path, "/") {
+		return nil, fs.ErrNotExist // there is a slash already
+	}
 	if err != nil {
 		return nil, notShown(err)
 	}
