@@ -108,14 +108,19 @@ type coreEvent struct {
 	}
 }
 
-// startCore runs a core for at most a minute.
-func startCore(t *testing.T) *core {
+// startCore runs a core for at most a minute, by way of a command if one is given.
+func startCore(t *testing.T, through ...string) *core {
 	t.Helper()
 	found, err := filepath.Glob("deltachat/node_modules/@deltachat/*/deltachat-rpc-server")
 	if err != nil || len(found) == 0 {
 		t.Fatal("deltachat-rpc-server is not there: .ci/test installs it")
 	}
-	cmd := exec.Command(found[0])
+	program, err := filepath.Abs(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := append(slices.Clone(through), program)
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), "DC_ACCOUNTS_PATH="+filepath.Join(t.TempDir(), "accounts"))
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

@@ -131,8 +131,18 @@ func tail(b []byte, n int) []byte {
 	return b
 }
 
-// start runs serve and waits until it is ready.
+// start runs serve, waits until it is ready, and fetches its certificate.
 func (g *gateway) start() {
+	g.t.Helper()
+	g.launch()
+	g.ca = filepath.Join(g.dir, "server.pem")
+	if err := os.WriteFile(g.ca, g.certificate(), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// launch runs serve and waits until it is ready.
+func (g *gateway) launch() {
 	g.t.Helper()
 	var err error
 	if g.log, err = os.OpenFile(filepath.Join(g.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
@@ -170,10 +180,6 @@ func (g *gateway) start() {
 	}
 	if g.shared == "" {
 		g.t.Fatalf("status lists %v", status.Listeners)
-	}
-	g.ca = filepath.Join(g.dir, "server.pem")
-	if err := os.WriteFile(g.ca, g.certificate(), 0o600); err != nil {
-		g.t.Fatal(err)
 	}
 }
 
