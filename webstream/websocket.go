@@ -1,10 +1,3 @@
-// Package webstream carries a stream of octets in the binary messages of a
-// WebSocket (RFC 6455), on either side. The stream is a net.Conn whose ends,
-// deadlines and half-closes are the connection's below, and it can be parked
-// where that can: it keeps no buffer and has no goroutine.
-//
-// What messages the octets come in means nothing. The opening handshake is the
-// caller's.
 package webstream
 
 import (
@@ -40,10 +33,6 @@ const (
 const (
 	maxHead    = 14
 	maxControl = 125
-	// maxNoise is how many frames without octets of the stream may come in a
-	// noiseWindow: pings, pongs, and empty parts of messages.
-	maxNoise    = 300
-	noiseWindow = time.Minute
 )
 
 // Status is why a WebSocket ends (RFC 6455 section 7.4).
@@ -73,15 +62,15 @@ type ClosedError struct{ Status Status }
 
 func (e *ClosedError) Error() string { return fmt.Sprintf("websocket: peer closed with %d", e.Status) }
 
-// WebSocket is a stream. One goroutine reads at a time; the other methods may be
-// called concurrently. Read returns io.EOF when the peer has ended its direction,
-// with a Close frame or with that of the connection below.
+// WebSocket is a stream in binary messages (RFC 6455). One goroutine reads at a
+// time; the other methods may be called concurrently. Read returns io.EOF when
+// the peer has ended its direction, with a Close frame or with that of the
+// connection below.
 type WebSocket struct {
-	nc     net.Conn
+	base
 	client bool
 
 	// The reader's.
-	nowait  bool
 	inFrame bool // its head is complete
 	open    bool // a message is to be continued
 	op      byte
@@ -91,26 +80,19 @@ type WebSocket struct {
 	pos     int    // in key
 	left    int    // octets of the frame that are to come
 	payload []byte // of a control frame, as far as it is there
-	noise   int
-	noisy   time.Duration // when noise was first counted
-	err     error         // for good
+	err     error  // for good
 
 	mu     sync.Mutex             // orders frames on nc, and guards closed
 	closed bool                   // a Close frame was sent
 	due    atomic.Pointer[[]byte] // a ping's payload that is to be answered
-
-	born  time.Time
-	moved atomic.Int64  // when something last went either way, since born
-	every time.Duration // see KeepAlive
-	timer atomic.Pointer[time.Timer]
 }
 
 // Server returns the server's end of a WebSocket on nc, which it closes when it
 // is closed.
-func Server(nc net.Conn) *WebSocket { return &WebSocket{nc: nc, born: time.Now()} }
+func Server(nc net.Conn) *WebSocket { return &WebSocket{base: newBase(nc)} }
 
 // Client returns the client's end.
-func Client(nc net.Conn) *WebSocket { return &WebSocket{nc: nc, client: true, born: time.Now()} }
+func Client(nc net.Conn) *WebSocket { return &WebSocket{base: newBase(nc), client: true} }
 
 // Read implements net.Conn.
 func (s *WebSocket) Read(b []byte) (int, error) {
@@ -129,7 +111,7 @@ func (s *WebSocket) Read(b []byte) (int, error) {
 		case len(b) == 0:
 			return 0, nil
 		default:
-			n, err := s.below(b[:min(len(b), s.left)])
+			n, err := s.below(b[:min(len(b), s.left)], true)
 			s.left -= n
 			if !s.client {
 				s.pos = mask(b[:n], s.key, s.pos)
@@ -142,27 +124,10 @@ func (s *WebSocket) Read(b []byte) (int, error) {
 	return 0, s.err
 }
 
-// below reads from the connection, in the midst of a frame unless it is at its
-// first octet.
-func (s *WebSocket) below(b []byte) (n int, err error) {
-	if s.nowait {
-		n, err = s.nc.(quiet).TryRead(b)
-	} else {
-		n, err = s.nc.Read(b)
-	}
-	if n > 0 {
-		s.move()
-	}
-	if err == io.EOF && (s.inFrame || s.have > 0) {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
-}
-
 // readHead reads on in a frame's head.
 func (s *WebSocket) readHead() error {
 	need := s.headLen()
-	n, err := s.below(s.head[s.have:need])
+	n, err := s.below(s.head[s.have:need], s.have > 0)
 	s.have += uint8(n)
 	if s.have >= 2 {
 		if refused := s.checkHead(); refused != nil {
@@ -255,16 +220,7 @@ func (s *WebSocket) begin() *FrameError {
 			return nil
 		}
 	}
-	return s.count()
-}
-
-// count counts a frame that brings the stream nothing.
-func (s *WebSocket) count() *FrameError {
-	now := time.Since(s.born)
-	if s.noise == 0 || now-s.noisy > noiseWindow {
-		s.noise, s.noisy = 0, now
-	}
-	if s.noise++; s.noise > maxNoise {
+	if !s.noise.add(time.Since(s.born)) {
 		return &FrameError{StatusPolicy, "too many control frames"}
 	}
 	return nil
@@ -277,7 +233,7 @@ func (s *WebSocket) readControl() error {
 			s.payload = make([]byte, 0, s.left)
 		}
 		have := len(s.payload)
-		n, err := s.below(s.payload[have : have+s.left])
+		n, err := s.below(s.payload[have:have+s.left], true)
 		s.payload, s.left = s.payload[:have+n], s.left-n
 		if s.left > 0 && err != nil {
 			return err

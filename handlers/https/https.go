@@ -142,6 +142,7 @@ func (s *Server) ServeConn(ctx context.Context, c *mux.Conn) {
 	c.Go(func() {
 		switch {
 		case s.Sites != nil && s.Sites.HandOver(ctx, c):
+		case c.Protocol == alpn.HTTP2 && s.Transport != nil && s.carry(ctx, c):
 		case c.Protocol != alpn.HTTP2 && s.serveQuickly(ctx, c):
 		default:
 			s.serve(ctx, c)

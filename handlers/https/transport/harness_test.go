@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -25,7 +26,16 @@ import (
 	"posthorn/splice"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if certs := os.Getenv(clientsEnv); certs != "" {
+		if err := runClients(certs); err != nil {
+			fmt.Fprintln(os.Stderr, "clients:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const host = "mail.example.org"
 
@@ -119,21 +129,26 @@ func echoServer(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var conns sync.WaitGroup
-	conns.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			conns.Go(func() {
-				defer c.Close()
-				echo(c)
-			})
-		}
-	})
-	t.Cleanup(func() { ln.Close(); conns.Wait() })
+	var served sync.WaitGroup
+	served.Go(func() { serveEcho(ln) })
+	t.Cleanup(func() { ln.Close(); served.Wait() })
 	return ln.Addr().String()
+}
+
+// serveEcho serves until ln is closed and all connections have ended.
+func serveEcho(ln net.Listener) {
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		conns.Go(func() {
+			defer c.Close()
+			echo(c)
+		})
+	}
 }
 
 func echo(c net.Conn) {

@@ -139,18 +139,36 @@ const closeTime = 5 * time.Second
 // Close says goodbye and closes the connection below. It does not wait for the
 // peer's.
 func (s *WebSocket) Close() error {
-	s.KeepAlive(0)
+	s.keepAlive(0, nil)
 	_ = s.nc.SetWriteDeadline(time.Now().Add(closeTime))
 	s.sayClosed(StatusNormal)
 	return s.nc.Close()
 }
 
-// Abort closes the connection below, at once if it has such a method itself.
-func (s *WebSocket) Abort() {
-	s.KeepAlive(0)
-	if a, ok := s.nc.(interface{ Abort() }); ok {
-		a.Abort()
+// Abort implements mux.Carrier.
+func (s *WebSocket) Abort() { s.abort() }
+
+// TryRead implements mux.Quiet. Parking goes before it.
+func (s *WebSocket) TryRead(b []byte) (int, error) {
+	s.nowait = true
+	defer func() { s.nowait = false }()
+	return s.Read(b)
+}
+
+// KeepAlive sends a ping whenever nothing has gone either way for a time, until
+// the stream is closed. Who is in between sees traffic then; who reads from the
+// stream, at either end, sees nothing of it. It is called at most once, before
+// the stream is used by others; zero: never.
+func (s *WebSocket) KeepAlive(every time.Duration) { s.keepAlive(every, s.sendPing) }
+
+// sendPing sends a ping, unless somebody is writing anyhow.
+func (s *WebSocket) sendPing() {
+	if !s.mu.TryLock() {
 		return
 	}
-	s.nc.Close()
+	if !s.closed {
+		s.writeControl(opPing, nil)
+	}
+	s.mu.Unlock()
+	s.pay()
 }
