@@ -12,6 +12,7 @@ import (
 	"posthorn/certs"
 	"posthorn/handlers/https"
 	"posthorn/handlers/https/account"
+	"posthorn/handlers/https/devices"
 	"posthorn/handlers/https/pages"
 )
 
@@ -51,12 +52,13 @@ func (g *gateway) mountPages(s *https.Server) error {
 	own, err := account.New(account.Config{
 		Pages: p, Sessions: g.sessions, Accounts: g.accounts, Admin: g.admin, Backend: g.backends,
 		Quota: int64(g.cfg.Quota), KeySignIn: g.keySignIn(), AsksKey: g.asksKey, Log: g.log,
+		Links: []pages.Link{devices.Link()},
 	})
 	if err != nil {
 		return err
 	}
 	own.Mount(mount)
-	return nil
+	return g.mountDevices(p, own, mount)
 }
 
 // asksKey reports whether browsers are asked for a client certificate on a host

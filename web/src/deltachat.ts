@@ -24,7 +24,7 @@ form.hidden = false;
 // login puts a password where the page left room for it.
 function login(template: string, secret: string): string {
   const strict = encodeURIComponent(secret).replace(/[!'()*]/g, (c) => "%" + c.charCodeAt(0).toString(16).toUpperCase());
-  return template.replace("p=", () => `p=${strict}`);
+  return template.replace("?p=", () => `?p=${strict}`);
 }
 
 function draw(content: string, label: string): SVGSVGElement {

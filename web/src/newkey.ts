@@ -80,7 +80,7 @@ async function show(mine: Identity, registered: Registered): Promise<void> {
   offer("compatible", registered.file + ".p12", "application/x-pkcs12", compatible);
   offer("modern", registered.file + ".p12", "application/x-pkcs12", await toPKCS12(mine, registered.label, passphrase, "modern"));
   offer("pem", registered.file + ".pem", "application/x-pem-file", toPEM("PRIVATE KEY", mine.privateKey) + toPEM("CERTIFICATE", mine.certificate));
-  offer("profile", registered.file + ".mobileconfig", "application/x-apple-aspen-config", text(form, "profile").replace(text(form, "identity"), toBase64(compatible)));
+  offer("profile", registered.file + ".mobileconfig", "application/x-apple-aspen-config", text(form, "mobileconfig").replace(text(form, "identity"), toBase64(compatible)));
   element("newkey-passphrase", HTMLOutputElement).value = passphrase;
 
   const client = new FormData(form).get("client");
@@ -96,7 +96,8 @@ async function show(mine: Identity, registered: Registered): Promise<void> {
 }
 
 function offer(what: string, name: string, type: string, content: BlobPart): void {
-  const link = element(`newkey-${what}`, HTMLAnchorElement);
+  const link = document.getElementById(`newkey-${what}`);
+  if (!(link instanceof HTMLAnchorElement)) return; // not offered
   link.href = URL.createObjectURL(new Blob([content], { type }));
   link.download = name;
   link.addEventListener("click", () => {

@@ -1,0 +1,178 @@
+package devices
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"strings"
+
+	"posthorn/admin"
+	"posthorn/authkeys"
+	"posthorn/handlers/https/account"
+	"posthorn/handlers/https/pages"
+)
+
+// settings are what can be said of a key, as a form holds it.
+type settings struct {
+	Name    string
+	Client  string // ID
+	Login   string // how IMAP begins: loginPreauth, loginExplicit, or as suits the client
+	Scope   authkeys.Scope
+	Expires string // YYYY-MM-DD, the last day; empty: never
+}
+
+const (
+	loginPreauth  = "preauth"
+	loginExplicit = "explicit"
+)
+
+// settingsOf reads a form.
+func settingsOf(r *http.Request) settings {
+	s := settings{
+		Name:    strings.TrimSpace(r.PostFormValue("name")),
+		Client:  r.PostFormValue("client"),
+		Login:   r.PostFormValue("login"),
+		Expires: r.PostFormValue("expires"),
+	}
+	s.Scope = scopeOf(r.PostForm["scope"])
+	return s
+}
+
+// scopeOf reads the boxes that are ticked. All of them, as well as none, are what
+// has no limits.
+func scopeOf(ticked []string) authkeys.Scope {
+	scope, err := authkeys.ParseScope(strings.Join(ticked, ","))
+	if err != nil || scope == authkeys.ScopeIMAP|authkeys.ScopeSMTP|authkeys.ScopeHTTPS {
+		return 0
+	}
+	return scope
+}
+
+// noPreauth is what the settings mean for the key's record.
+func (s *settings) noPreauth() bool {
+	switch s.Login {
+	case loginPreauth:
+		return false
+	case loginExplicit:
+		return true
+	}
+	return clientNamed(s.Client).Explicit
+}
+
+// add registers a key. A script that has made one asks for JSON; a form gets a
+// page.
+func (d *Devices) add(w http.ResponseWriter, r *http.Request, v account.Visitor) {
+	text, ok := d.readKey(w, r)
+	if !ok {
+		return
+	}
+	s := settingsOf(r)
+	k, err := d.register(r, v, s, text)
+	switch fault := faultOf(err); {
+	case fault == nil && err != nil:
+		d.fail(w, r, err)
+	case wantsJSON(r):
+		d.answerScript(w, r, v, k, fault)
+	case fault != nil:
+		d.renderByHand(w, r, v, http.StatusUnprocessableEntity, s, string(shown(text)), fault)
+	default:
+		d.Pages.Flash(w, pages.Flash{Kind: pages.Done, Text: pages.T("devices.flash.added", "name", k.Name)})
+		http.Redirect(w, r, keyPath(k.Fingerprint)+"?client="+clientNamed(s.Client).ID+"#setup", http.StatusSeeOther)
+	}
+}
+
+// readKey returns the key in a form: a file, or else a text. When the form is
+// malformed or too large, it answers and returns false.
+func (d *Devices) readKey(w http.ResponseWriter, r *http.Request) (text []byte, ok bool) {
+	parse := r.ParseForm
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/") {
+		parse = func() error { return r.ParseMultipartForm(pages.MaxBody) } // in memory, as nothing of it is to be on disk
+	}
+	err := parse()
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)), errors.Is(err, multipart.ErrMessageTooLarge):
+		d.Pages.ErrorBack(w, r, http.StatusRequestEntityTooLarge, Root+"/by-hand")
+		return nil, false
+	case err != nil:
+		d.Pages.ErrorBack(w, r, http.StatusBadRequest, Root+"/by-hand")
+		return nil, false
+	}
+	f, _, err := r.FormFile("file")
+	if err != nil {
+		return []byte(r.PostFormValue("public_key")), true
+	}
+	defer f.Close()
+	if text, err = io.ReadAll(f); err != nil {
+		d.fail(w, r, err)
+		return nil, false
+	}
+	if len(text) == 0 {
+		text = []byte(r.PostFormValue("public_key"))
+	}
+	return text, true
+}
+
+// register adds a key to the visitor's account. One that is there already is as
+// good: a form that was sent twice, or whose answer was lost.
+func (d *Devices) register(r *http.Request, v account.Visitor, s settings, text []byte) (*admin.Key, error) {
+	if err := inspect(text); err != nil {
+		return nil, err
+	}
+	expires, err := lastMoment(s.Expires)
+	if err != nil {
+		return nil, err
+	}
+	name := s.Name
+	if c := clientNamed(s.Client); name == "" && c.ID == s.Client {
+		if name, err = d.Pages.Say(r, c.Name); err != nil {
+			return nil, err
+		}
+	}
+	k, err := d.Admin.AddKey(r.Context(), v.Actor, admin.NewKey{
+		Account: v.Account.ID, PublicKey: string(text), Name: name,
+		NoPreauth: s.noPreauth(), Expires: expires, Scope: s.Scope,
+	})
+	if !errors.Is(err, authkeys.ErrTaken) {
+		return k, err
+	}
+	pub, perr := authkeys.ParsePublicKey(text)
+	if perr != nil {
+		return nil, err
+	}
+	if own, oerr := d.Admin.ShowKey(r.Context(), v.Actor, pub.Fingerprint); oerr == nil {
+		return own, nil
+	}
+	return nil, err
+}
+
+func wantsJSON(r *http.Request) bool { return r.Header.Get("Accept") == "application/json" }
+
+// answerScript tells newkey.ts how a registration went.
+func (d *Devices) answerScript(w http.ResponseWriter, r *http.Request, v account.Visitor, k *admin.Key, f *fault) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	var answer any
+	if f != nil {
+		said, err := d.Pages.Say(r, f.text)
+		if err != nil {
+			d.fail(w, r, err)
+			return
+		}
+		h.Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		answer = struct {
+			Error string `json:"error"`
+		}{said}
+	} else {
+		h.Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		answer = struct {
+			Page  string `json:"page"`
+			File  string `json:"file"`
+			Label string `json:"label"`
+		}{keyPath(k.Fingerprint), fileName(v.Account.Primary(), k.Name), v.Account.Primary() + ", " + k.Name}
+	}
+	_ = json.NewEncoder(w).Encode(answer) // the client went away; nobody is left to tell
+}
