@@ -26,7 +26,7 @@ func (s *Service) ListSessions(ctx context.Context, who Actor, account string) (
 // actor who is no operator.
 func (s *Service) EndSession(ctx context.Context, who Actor, id string) error {
 	const action = "session end"
-	if !who.Operator && who.Account == "" {
+	if !who.may(action) && who.Account == "" {
 		return s.forbid(who, action)
 	}
 	found, err := s.Sessions.Get(ctx, id)

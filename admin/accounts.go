@@ -88,6 +88,7 @@ func (s *Service) AddAccount(ctx context.Context, who Actor, req NewAccount) (*C
 		n := accounts.NewAccount{Address: address, Password: password, Backend: req.Backend}
 		if created.Account.Account, err = s.Accounts.Create(ctx, n); err == nil {
 			ev.Account = created.ID
+			ev.after(created.Account.Account)
 		}
 		return err
 	})
@@ -233,10 +234,17 @@ func (s *Service) changeAccount(ctx context.Context, who Actor, ref string, ev E
 		return nil, err
 	}
 	ev.Account, ev.Address = a.ID, a.Primary()
-	if err := s.do(ctx, who, &ev, func() error { return act(a) }); err != nil {
-		return nil, err
-	}
-	return s.Accounts.Get(ctx, a.ID)
+	var is *accounts.Account
+	err = s.do(ctx, who, &ev, func() error {
+		if err := act(a); err != nil {
+			return err
+		}
+		if is, err = s.Accounts.Get(ctx, a.ID); err == nil {
+			ev.change(a, is)
+		}
+		return err
+	})
+	return is, err
 }
 
 // SetPassword sets, generates or (with the zero NewPassword) removes an

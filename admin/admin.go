@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"posthorn/accounts"
@@ -62,8 +63,12 @@ type Service struct {
 	Backends Backends // nil: all accounts are in Mail
 	// Zones are what DNS records are computed from, one for each domain. Their
 	// Keys and ECH are not used: those are the ones in force.
-	Zones    []zone.Deployment
-	Store    store.KV
+	Zones []zone.Deployment
+	Store store.KV
+	// Metrics are what the metrics operation shows; nil: none.
+	Metrics prometheus.Gatherer
+	// Limits returns the configured limits; nil: none.
+	Limits   func() []Limit
 	Instance Instance
 	Log      zerolog.Logger
 	// Privacy leaves addresses out of the log; account IDs stay.
@@ -81,24 +86,29 @@ type Service struct {
 type Actor struct {
 	// Name is for the audit trail, such as "uid 1000 (unix socket)".
 	Name string
+	// From is the address that the actor acts from, as far as the log may have
+	// it; empty: not known, or this machine.
+	From string
 	// Operator may do everything.
 	Operator bool
+	// Scope is what others may do to everybody's.
+	Scope Scope
 	// Account is the ID of the one account that the actor may manage for
 	// itself: its password, keys and connections; empty: none.
 	Account string
 }
 
-// operator refuses everybody but operators.
+// operator refuses everybody but those who may do it to everybody's.
 func (s *Service) operator(who Actor, action string) error {
-	if who.Operator {
+	if who.may(action) {
 		return nil
 	}
 	return s.forbid(who, action)
 }
 
-// self refuses everybody but operators and the account itself.
+// self refuses everybody but those whom operator lets pass and the account itself.
 func (s *Service) self(who Actor, action, account string) error {
-	if who.Operator || who.Account != "" && who.Account == account {
+	if who.may(action) || who.Account != "" && who.Account == account {
 		return nil
 	}
 	return s.forbid(who, action)
@@ -114,7 +124,7 @@ func (s *Service) forbid(who Actor, action string) error {
 // which other accounts exist.
 func (s *Service) find(ctx context.Context, who Actor, action, ref string) (*accounts.Account, error) {
 	a, err := s.lookup(ctx, ref)
-	if err != nil && !who.Operator {
+	if err != nil && !who.may(action) {
 		return nil, s.forbid(who, action)
 	}
 	if err != nil {

@@ -78,6 +78,8 @@ func newAPI(s *Service) *api {
 	a.addKeys()
 	a.addConns()
 	a.addCerts()
+	a.addSessions()
+	a.addTokens()
 	a.names = namesOf(a.huma.OpenAPI())
 	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, &Problem{Status: http.StatusNotFound, Code: CodeNotFound, Detail: "no such operation"})
@@ -90,17 +92,21 @@ var tags = []*huma.Tag{
 	{Name: "accounts", Description: "Accounts, addresses, passwords. An account is named by its ID or one of its addresses."},
 	{Name: "keys", Description: "Public keys that log in, by their fingerprints."},
 	{Name: "connections", Description: "Live connections, and the sources whose passwords are refused."},
+	{Name: "sessions", Description: "People who are signed in to the account pages."},
+	{Name: "tokens", Description: "Tokens for programs that use this interface."},
 	{Name: "certificates", Description: "Server certificates, session tickets, Encrypted Client Hello, and what the DNS should say."},
 }
 
 // operation is what the document says about an operation of the Service's.
 type operation struct {
 	id, tag      string
+	action       string // as in least
 	method, path string
 	summary      string
 	about        string
 	fails        []int // statuses, besides those that every operation may answer
 	status       int   // of success; 0: 200, or 204 without a body
+	slow         bool  // it may take longer than answers usually may
 }
 
 // everywhere are the statuses that every operation may answer.
@@ -111,10 +117,17 @@ func add[I, O any](a *api, o operation, do func(ctx context.Context, who Actor, 
 	op := huma.Operation{
 		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.about, Tags: []string{o.tag},
 		DefaultStatus: o.status, MaxBodyBytes: maxBody, Errors: slices.Concat(o.fails, everywhere),
-		Security: []map[string][]string{{"key": {}}, {"token": {}}},
+		Security: []map[string][]string{{"key": {}}, {"token": {least[o.action].String()}}},
 	}
 	if o.method != http.MethodGet && o.method != http.MethodDelete {
 		op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	if o.slow {
+		op.Middlewares = huma.Middlewares{func(hc huma.Context, next func(huma.Context)) {
+			_, w := humago.Unwrap(hc)
+			takeTime(w)
+			next(hc)
+		}}
 	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		who, _ := ctx.Value(actorKey{}).(Actor)

@@ -16,42 +16,42 @@ type AccountPath struct {
 func (a *api) addAccounts() {
 	const tag = "accounts"
 	missing := []int{http.StatusNotFound}
-	add(a, operation{id: "listAccounts", tag: tag, method: "GET", path: "/accounts", summary: "The accounts, in order of their primary addresses"}, a.listAccounts)
+	add(a, operation{id: "listAccounts", tag: tag, action: "account list", method: "GET", path: "/accounts", summary: "The accounts, in order of their primary addresses"}, a.listAccounts)
 	add(a, operation{
-		id: "addAccount", tag: tag, method: "POST", path: "/accounts", summary: "Create an account", status: http.StatusCreated,
+		id: "addAccount", tag: tag, action: "account add", method: "POST", path: "/accounts", summary: "Create an account", status: http.StatusCreated,
 		about: "A generated password is in the answer, and can be read nowhere else.", fails: []int{http.StatusConflict},
 	}, func(ctx context.Context, who Actor, in *struct{ Body NewAccount }) (*body[*CreatedAccount], error) {
 		return answer(a.AddAccount(ctx, who, in.Body))
 	})
-	add(a, operation{id: "getAccount", tag: tag, method: "GET", path: "/accounts/{account}", summary: "An account and what belongs to it", fails: missing},
+	add(a, operation{id: "getAccount", tag: tag, action: "account show", method: "GET", path: "/accounts/{account}", summary: "An account and what belongs to it", fails: missing},
 		func(ctx context.Context, who Actor, in *struct{ AccountPath }) (*body[*AccountDetails], error) {
 			return answer(a.ShowAccount(ctx, who, in.Account))
 		})
 	add(a, operation{
-		id: "changeAccount", tag: tag, method: "PATCH", path: "/accounts/{account}", summary: "Disable, enable or move an account",
+		id: "changeAccount", tag: tag, action: "account disable", method: "PATCH", path: "/accounts/{account}", summary: "Disable, enable or move an account",
 		about: "One change at a time. Its sessions end where they are no longer allowed.", fails: missing,
 	}, a.changeAccountBy)
-	add(a, operation{id: "removeAccount", tag: tag, method: "DELETE", path: "/accounts/{account}",
+	add(a, operation{id: "removeAccount", tag: tag, action: "account remove", method: "DELETE", path: "/accounts/{account}",
 		summary: "Delete an account with its addresses, password, keys and mail", fails: missing},
 		func(ctx context.Context, who Actor, in *struct{ AccountPath }) (*nothing, error) {
 			return done(a.RemoveAccount(ctx, who, in.Account))
 		})
 	add(a, operation{
-		id: "setPassword", tag: tag, method: "PUT", path: "/accounts/{account}/password", summary: "Set, generate or remove a password",
+		id: "setPassword", tag: tag, action: "account password", method: "PUT", path: "/accounts/{account}/password", summary: "Set, generate or remove a password",
 		about: "An empty object removes it. Sessions that the old one opened end.", fails: []int{http.StatusNotFound, http.StatusConflict},
 	}, a.setPassword)
-	add(a, operation{id: "addAddress", tag: tag, method: "PUT", path: "/accounts/{account}/addresses/{address}",
+	add(a, operation{id: "addAddress", tag: tag, action: "account address add", method: "PUT", path: "/accounts/{account}/addresses/{address}",
 		summary: "Give an account an address", fails: []int{http.StatusNotFound, http.StatusConflict}},
 		func(ctx context.Context, who Actor, in *AddressPath) (*body[*Account], error) {
 			return a.account(a.AddAddress(ctx, who, in.Account, in.Address))
 		})
-	add(a, operation{id: "removeAddress", tag: tag, method: "DELETE", path: "/accounts/{account}/addresses/{address}",
+	add(a, operation{id: "removeAddress", tag: tag, action: "account address remove", method: "DELETE", path: "/accounts/{account}/addresses/{address}",
 		summary: "Take an address from an account", fails: []int{http.StatusNotFound, http.StatusConflict}},
 		func(ctx context.Context, who Actor, in *AddressPath) (*body[*Account], error) {
 			return a.account(a.RemoveAddress(ctx, who, in.Account, in.Address))
 		})
 	add(a, operation{
-		id: "listLogins", tag: tag, method: "GET", path: "/accounts/{account}/logins", summary: "The latest logins, newest first",
+		id: "listLogins", tag: tag, action: "account logins", method: "GET", path: "/accounts/{account}/logins", summary: "The latest logins, newest first",
 		about: "Successes and failures; those of one kind that come within an hour are one.", fails: missing,
 	}, func(ctx context.Context, who Actor, in *struct{ AccountPath }) (*body[Logins], error) {
 		all, err := a.RecentLogins(ctx, who, in.Account)

@@ -14,10 +14,10 @@ import (
 func (a *api) addConns() {
 	const tag = "connections"
 	missing := []int{http.StatusNotFound}
-	add(a, operation{id: "listConnections", tag: tag, method: "GET", path: "/connections", summary: "The live connections, oldest first", fails: missing},
+	add(a, operation{id: "listConnections", tag: tag, action: "conn list", method: "GET", path: "/connections", summary: "The live connections, oldest first", fails: missing},
 		a.listConns)
 	add(a, operation{
-		id: "closeConnections", tag: tag, method: "DELETE", path: "/connections", summary: "End all connections of an account",
+		id: "closeConnections", tag: tag, action: "conn close", method: "DELETE", path: "/connections", summary: "End all connections of an account",
 		about: "Its clients can connect again.", fails: missing,
 	}, func(ctx context.Context, who Actor, in *struct {
 		Account string `query:"account" required:"true" maxLength:"320" doc:"ID of the account, or one of its addresses."`
@@ -25,14 +25,14 @@ func (a *api) addConns() {
 		n, err := a.CloseConns(ctx, who, in.Account)
 		return answer(closed{n}, err)
 	})
-	add(a, operation{id: "closeConnection", tag: tag, method: "DELETE", path: "/connections/{id}", summary: "End a connection",
+	add(a, operation{id: "closeConnection", tag: tag, action: "conn close", method: "DELETE", path: "/connections/{id}", summary: "End a connection",
 		about: "Its client can connect again.", fails: missing},
 		func(ctx context.Context, who Actor, in *struct {
 			ID uint64 `path:"id"`
 		}) (*body[closed], error) {
 			return answer(closed{1}, a.CloseConn(ctx, who, in.ID))
 		})
-	add(a, operation{id: "listBlocks", tag: tag, method: "GET", path: "/blocks", summary: "The sources whose passwords are refused for a while"},
+	add(a, operation{id: "listBlocks", tag: tag, action: "block list", method: "GET", path: "/blocks", summary: "The sources whose passwords are refused for a while"},
 		func(ctx context.Context, who Actor, in *struct{ Cut }) (*body[*Page[accounts.Block]], error) {
 			all, err := a.ListBlocks(ctx, who)
 			if err != nil {
@@ -40,7 +40,7 @@ func (a *api) addConns() {
 			}
 			return answer(ordered[accounts.Block]{items: all, name: func(b accounts.Block) string { return b.Source }}.page(in.Cut))
 		})
-	add(a, operation{id: "removeBlock", tag: tag, method: "DELETE", path: "/blocks/{source}", summary: "Forget the failures of a source", fails: missing},
+	add(a, operation{id: "removeBlock", tag: tag, action: "block remove", method: "DELETE", path: "/blocks/{source}", summary: "Forget the failures of a source", fails: missing},
 		func(ctx context.Context, who Actor, in *struct {
 			Source string `path:"source" maxLength:"100" doc:"An IP address, a network or a fingerprint, as the list shows it."`
 		}) (*nothing, error) {

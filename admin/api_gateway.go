@@ -8,16 +8,26 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // addGateway adds the operations about the gateway as a whole.
 func (a *api) addGateway() {
 	const tag = "gateway"
-	add(a, operation{id: "getStatus", tag: tag, method: "GET", path: "/status", summary: "What the gateway says about itself"},
+	add(a, operation{id: "getStatus", tag: tag, action: "status", method: "GET", path: "/status", summary: "What the gateway says about itself"},
 		func(ctx context.Context, who Actor, _ *nothing) (*body[*Status], error) {
 			return answer(a.Status(ctx, who))
 		})
-	add(a, operation{id: "listBackends", tag: tag, method: "GET", path: "/backends", summary: "The state of every backend's servers"},
+	add(a, operation{id: "getMetrics", tag: tag, action: "metrics", method: "GET", path: "/metrics", summary: "Counters and gauges, in Prometheus' text format"}, a.getMetrics)
+	add(a, operation{id: "listLimits", tag: tag, action: "limit list", method: "GET", path: "/limits", summary: "The limits, as they are in force and as they are configured"},
+		func(ctx context.Context, who Actor, in *struct{ Cut }) (*body[*Page[Limit]], error) {
+			all, err := a.ListLimits(ctx, who)
+			if err != nil {
+				return nil, err
+			}
+			return answer(ordered[Limit]{items: all, name: func(l Limit) string { return l.Name }}.page(in.Cut))
+		})
+	add(a, operation{id: "listBackends", tag: tag, action: "backend list", method: "GET", path: "/backends", summary: "The state of every backend's servers"},
 		func(ctx context.Context, who Actor, in *struct{ Cut }) (*body[*Page[BackendStatus]], error) {
 			all, err := a.ListBackends(ctx, who)
 			if err != nil {
@@ -27,14 +37,14 @@ func (a *api) addGateway() {
 			return answer(ordered[BackendStatus]{items: all, name: name}.page(in.Cut))
 		})
 	add(a, operation{
-		id: "listAudit", tag: tag, method: "GET", path: "/audit", summary: "The audit trail, newest first",
+		id: "listAudit", tag: tag, action: "audit", method: "GET", path: "/audit", summary: "The audit trail, newest first",
 		about: "Every change, and every attempt at one: who, what, from where, when, and how it ended.",
 	}, a.listAudit)
 	add(a, operation{
-		id: "getBackup", tag: tag, method: "GET", path: "/backup", summary: "A backup of everything, as a ZIP archive",
+		id: "getBackup", tag: tag, action: "backup", method: "GET", path: "/backup", summary: "A backup of everything, as a ZIP archive",
 		about: "A consistent copy of accounts, keys, certificates and mail while the gateway serves. It holds secrets. " +
 			"One that breaks off ends the connection; a ZIP archive without its directory is not whole.",
-		fails: []int{http.StatusNotImplemented},
+		fails: []int{http.StatusNotImplemented}, slow: true,
 	}, a.getBackup)
 }
 
@@ -78,6 +88,23 @@ func (a *api) getBackup(ctx context.Context, who Actor, _ *nothing) (*stream, er
 			w.Header().Del("Content-Type")
 			writeProblem(w, a.problem(err, who, "getBackup"))
 		}
+	}}, nil
+}
+
+// takeTime lifts the time limit of an answer that may take long. That its client
+// keeps taking it is seen to below.
+func takeTime(w http.ResponseWriter) { _ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) }
+
+func (a *api) getMetrics(_ context.Context, who Actor, _ *nothing) (*stream, error) {
+	if err := a.operator(who, "metrics"); err != nil {
+		return nil, err
+	}
+	if a.Metrics == nil {
+		return nil, &Problem{Status: http.StatusNotFound, Code: CodeNotFound, Detail: "there are no metrics"}
+	}
+	return &stream{func(hc huma.Context) {
+		r, w := humago.Unwrap(hc)
+		promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{}).ServeHTTP(w, r)
 	}}, nil
 }
 

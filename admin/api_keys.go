@@ -25,14 +25,14 @@ func (p KeyPath) parse() (authkeys.Fingerprint, error) {
 func (a *api) addKeys() {
 	const tag = "keys"
 	missing := []int{http.StatusNotFound}
-	add(a, operation{id: "listKeys", tag: tag, method: "GET", path: "/keys", summary: "The registered keys", fails: missing}, a.listKeysOf)
+	add(a, operation{id: "listKeys", tag: tag, action: "key list", method: "GET", path: "/keys", summary: "The registered keys", fails: missing}, a.listKeysOf)
 	add(a, operation{
-		id: "addKey", tag: tag, method: "POST", path: "/keys", summary: "Register a public key for an account", status: http.StatusCreated,
+		id: "addKey", tag: tag, action: "key add", method: "POST", path: "/keys", summary: "Register a public key for an account", status: http.StatusCreated,
 		fails: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, who Actor, in *struct{ Body NewKey }) (*body[*Key], error) {
 		return answer(a.AddKey(ctx, who, in.Body))
 	})
-	add(a, operation{id: "getKey", tag: tag, method: "GET", path: "/keys/{fingerprint}", summary: "A key", fails: missing},
+	add(a, operation{id: "getKey", tag: tag, action: "key show", method: "GET", path: "/keys/{fingerprint}", summary: "A key", fails: missing},
 		func(ctx context.Context, who Actor, in *KeyPath) (*body[*Key], error) {
 			f, err := in.parse()
 			if err != nil {
@@ -41,7 +41,7 @@ func (a *api) addKeys() {
 			return answer(a.ShowKey(ctx, who, f))
 		})
 	add(a, operation{
-		id: "changeKey", tag: tag, method: "PATCH", path: "/keys/{fingerprint}", summary: "Change a key's settings",
+		id: "changeKey", tag: tag, action: "key set", method: "PATCH", path: "/keys/{fingerprint}", summary: "Change a key's settings",
 		about: "What is left out stays. Sessions that it opened end where they are no longer allowed.", fails: missing,
 	}, func(ctx context.Context, who Actor, in *struct {
 		KeyPath
@@ -53,7 +53,7 @@ func (a *api) addKeys() {
 		}
 		return answer(a.SetKey(ctx, who, f, in.Body))
 	})
-	add(a, operation{id: "removeKey", tag: tag, method: "DELETE", path: "/keys/{fingerprint}",
+	add(a, operation{id: "removeKey", tag: tag, action: "key remove", method: "DELETE", path: "/keys/{fingerprint}",
 		summary: "Delete a key, and end the sessions that it opened", fails: missing},
 		func(ctx context.Context, who Actor, in *KeyPath) (*nothing, error) {
 			f, err := in.parse()

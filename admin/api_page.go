@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Page is a part of a list.
@@ -29,6 +30,9 @@ type ordered[T any] struct {
 	// newest turns the order around.
 	newest bool
 }
+
+// stamp is a time as names have it, so that they sort by it.
+func stamp(t time.Time) string { return t.UTC().Format("20060102T150405.000000000Z") }
 
 // page cuts a page out of a list.
 func (o ordered[T]) page(c Cut) (*Page[T], error) {

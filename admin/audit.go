@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,10 @@ type Event struct {
 	Key     string    `json:"key,omitempty"`     // fingerprint
 	Detail  string    `json:"detail,omitempty"`
 	Error   string    `json:"error,omitempty"` // why it failed; empty: it was done
+	From    string    `json:"from,omitempty"`  // the actor's address
+	// Before and After are what has changed, of what people may see.
+	Before json.RawMessage `json:"before,omitempty"`
+	After  json.RawMessage `json:"after,omitempty"`
 }
 
 // auditPrefix is where the trail stands in the store; what follows sorts by
@@ -39,7 +44,7 @@ const (
 // do records ev, acts, and brings the record up to date when acting failed or
 // told more. An operation that cannot be recorded is not carried out.
 func (s *Service) do(ctx context.Context, who Actor, ev *Event, act func() error) error {
-	ev.Time, ev.Actor = time.Now().UTC(), who.Name
+	ev.Time, ev.Actor, ev.From = time.Now().UTC(), who.Name, who.From
 	key := auditPrefix + ev.Time.Format(auditTime) + "-" + rand.Text()[:8]
 	recorded := *ev
 	if err := s.record(ctx, key, recorded); err != nil {
@@ -47,12 +52,12 @@ func (s *Service) do(ctx context.Context, who Actor, ev *Event, act func() error
 	}
 	err := act()
 	if err != nil {
-		ev.Error = err.Error()
+		ev.Error, ev.Before, ev.After = err.Error(), nil, nil
 		err = fmt.Errorf("%s: %w", ev.Action, err)
 	}
 	// The request may be what ended; its outcome is recorded all the same.
 	ctx = context.WithoutCancel(ctx)
-	if *ev != recorded {
+	if !reflect.DeepEqual(*ev, recorded) {
 		if err := s.record(ctx, key, *ev); err != nil {
 			s.Log.Error().Err(err).Msg("audit record could not be completed")
 		}
@@ -81,6 +86,9 @@ func (s *Service) logEvent(ev Event, err error) {
 	l.Str("actor", ev.Actor).Str("action", ev.Action).Str("account", ev.Account)
 	if ev.Address != "" && !s.Privacy {
 		l.Str("address", ev.Address)
+	}
+	if ev.From != "" {
+		l.Str("from", ev.From)
 	}
 	if ev.Key != "" {
 		l.Str("key", ev.Key)

@@ -59,7 +59,7 @@ func (s *Service) findConn(who Actor, action string, id uint64) (mux.Info, error
 			return c, nil
 		}
 	}
-	if !who.Operator && who.Account == "" {
+	if !who.may(action) && who.Account == "" {
 		return mux.Info{}, s.forbid(who, action)
 	}
 	return mux.Info{}, fmt.Errorf("%s: %w", action, ErrNoConn)

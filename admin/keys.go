@@ -37,6 +37,12 @@ func keyView(k authkeys.Key, a *accounts.Account) Key {
 	}
 }
 
+// settingsOf is a key without what changes by itself, its uses.
+func settingsOf(k authkeys.Key) authkeys.Key {
+	k.LastUsed, k.LastUse = time.Time{}, ""
+	return k
+}
+
 // NewKey is a request to register a key.
 type NewKey struct {
 	Account   string         `json:"account"`    // ID or address
@@ -64,7 +70,7 @@ func (s *Service) AddKey(ctx context.Context, who Actor, req NewKey) (*Key, erro
 	}
 	k.Account, k.Created = a.ID, now()
 	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Key: k.Fingerprint.String(), Detail: k.Name}
-	if err := s.do(ctx, who, &ev, func() error { return s.addKey(ctx, k) }); err != nil {
+	if err := s.do(ctx, who, &ev, func() error { ev.after(settingsOf(*k)); return s.addKey(ctx, k) }); err != nil {
 		return nil, err
 	}
 	view := keyView(*k, a)
@@ -194,6 +200,9 @@ func (s *Service) ShowKey(ctx context.Context, who Actor, f authkeys.Fingerprint
 // findKey returns a key and its account when the actor may manage it. A key
 // that is somebody else's is unknown to an actor who is no operator.
 func (s *Service) findKey(ctx context.Context, who Actor, action string, f authkeys.Fingerprint) (authkeys.Key, *accounts.Account, error) {
+	if !who.may(action) && who.Account == "" {
+		return authkeys.Key{}, nil, s.forbid(who, action)
+	}
 	k, err := s.Keys.Lookup(ctx, f)
 	if err != nil {
 		return k, nil, fmt.Errorf("%s: %w", action, err)
@@ -220,7 +229,7 @@ type KeyChange struct {
 // no longer allowed.
 func (s *Service) SetKey(ctx context.Context, who Actor, f authkeys.Fingerprint, c KeyChange) (*Key, error) {
 	const action = "key set"
-	_, a, err := s.findKey(ctx, who, action, f)
+	was, a, err := s.findKey(ctx, who, action, f)
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +240,9 @@ func (s *Service) SetKey(ctx context.Context, who Actor, f authkeys.Fingerprint,
 	var k authkeys.Key
 	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Key: f.String(), Detail: detail}
 	err = s.do(ctx, who, &ev, func() (err error) {
-		k, err = s.Keys.Change(ctx, f, apply)
+		if k, err = s.Keys.Change(ctx, f, apply); err == nil {
+			ev.change(settingsOf(was), settingsOf(k))
+		}
 		return err
 	})
 	if err != nil {
@@ -295,7 +306,7 @@ func expiryText(t time.Time) string {
 func (s *Service) RemoveKey(ctx context.Context, who Actor, f authkeys.Fingerprint) error {
 	const action = "key remove"
 	k, a, err := s.findKey(ctx, who, action, f)
-	if errors.Is(err, accounts.ErrNoAccount) && who.Operator {
+	if errors.Is(err, accounts.ErrNoAccount) && who.may(action) {
 		a, err = &accounts.Account{ID: k.Account, Addresses: []string{""}}, nil
 	}
 	if err != nil {
@@ -303,7 +314,10 @@ func (s *Service) RemoveKey(ctx context.Context, who Actor, f authkeys.Fingerpri
 	}
 	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Key: f.String(), Detail: k.Name}
 	return s.do(ctx, who, &ev, func() error {
-		_, err := s.Keys.Remove(ctx, f)
+		was, err := s.Keys.Remove(ctx, f)
+		if err == nil {
+			ev.before(settingsOf(was))
+		}
 		return err
 	})
 }

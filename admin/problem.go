@@ -13,6 +13,7 @@ import (
 	"posthorn/authkeys"
 	"posthorn/certs"
 	"posthorn/certs/acme"
+	"posthorn/sessions"
 	"posthorn/store"
 )
 
@@ -34,6 +35,10 @@ func (p *Problem) Error() string { return p.Detail }
 // Codes of problems.
 const (
 	CodeForbidden    = "forbidden"
+	CodeUnauthorized = "unauthorized"
+	CodeThrottled    = "throttled"
+	CodeNoToken      = "no_token"
+	CodeNoSession    = "no_session"
 	CodeInvalid      = "invalid"
 	CodeNoAccount    = "no_account"
 	CodeAddressTaken = "address_taken"
@@ -89,6 +94,8 @@ var translations = []struct {
 	{ErrNoECH, http.StatusNotFound, CodeNoECH, "tls.ech.public_name in the configuration turns it on"},
 	{ErrNoBlock, http.StatusNotFound, CodeNoBlock, "block list shows the blocked sources"},
 	{ErrNoConn, http.StatusNotFound, CodeNoConn, "conn list shows the live connections"},
+	{ErrNoToken, http.StatusNotFound, CodeNoToken, "token list shows the tokens"},
+	{sessions.ErrNoSession, http.StatusNotFound, CodeNoSession, "session list shows the web sessions"},
 	{ErrNoBackup, http.StatusNotImplemented, CodeNoBackup, "back up the store with its own tools"},
 	{store.ErrClosed, http.StatusServiceUnavailable, CodeUnavailable, "the gateway is stopping"},
 	{context.Canceled, http.StatusServiceUnavailable, CodeUnavailable, ""},
@@ -145,6 +152,12 @@ func (p *Problem) complete() *Problem {
 func writeProblem(w http.ResponseWriter, p *Problem) {
 	w.Header().Set("Content-Type", problemType)
 	w.Header().Set("Cache-Control", "no-store")
+	switch p.Status {
+	case http.StatusUnauthorized: // RFC 6750 section 3
+		w.Header().Set("WWW-Authenticate", `Bearer realm="posthorn"`)
+	case http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", "60")
+	}
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // the client went away; nobody is left to tell
 }

@@ -33,9 +33,11 @@ func (s *Service) RemoveAccount(ctx context.Context, who Actor, ref string) erro
 		if err := s.putRemoval(ctx, a.ID); err != nil {
 			return err
 		}
-		if _, err := s.Accounts.Remove(ctx, a.ID); err != nil {
+		was, err := s.Accounts.Remove(ctx, a.ID)
+		if err != nil {
 			return err
 		}
+		ev.before(was)
 		s.Mux.CloseAccount(a.ID, everyConn, mux.ErrRevoked)
 		return s.removeMail(ctx, a.ID)
 	})

@@ -66,6 +66,11 @@ func (m *Manager) TicketKeys(c alpn.Class) (keys [][32]byte) {
 // store fails, the keys are rotated all the same, and those made meanwhile do
 // not outlive the process.
 func (m *Manager) rotate(ctx context.Context) error {
+	return m.rotateWith(ctx, ticketClass.current)
+}
+
+// rotateWith is rotate by next, which returns the keys that follow those of a class.
+func (m *Manager) rotateWith(ctx context.Context, next func(c ticketClass, old []ticketKey, now time.Time) []ticketKey) error {
 	var keys ticketKeys
 	now := m.config.Now()
 	classes := m.config.ticketClasses()
@@ -75,7 +80,7 @@ func (m *Manager) rotate(ctx context.Context) error {
 			if err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
-			keys[class] = c.current(parseTickets(old), now)
+			keys[class] = next(c, parseTickets(old), now)
 			if record := formatTickets(keys[class]); string(record) != string(old) {
 				if err := m.vault.keep(tx, c.record, record); err != nil {
 					return err
@@ -86,7 +91,7 @@ func (m *Manager) rotate(ctx context.Context) error {
 	})
 	if before := m.tickets.Load(); err != nil && before != nil {
 		for class, c := range classes {
-			keys[class] = c.current(before[class], now)
+			keys[class] = next(c, before[class], now)
 		}
 	} else if err != nil {
 		return fmt.Errorf("rotate ticket keys: %w", err)
@@ -107,18 +112,27 @@ type ticketKey struct {
 // showed, and puts a new one in front when the newest has been in use for long
 // enough.
 func (c ticketClass) current(old []ticketKey, now time.Time) []ticketKey {
-	var keys []ticketKey
+	keys := c.accepted(old, now)
+	if len(keys) == 0 || now.Sub(keys[0].made) >= c.inUse() {
+		keys = append([]ticketKey{newTicketKey(now)}, keys...)
+	}
+	return keys
+}
+
+// accepted are the keys whose tickets are accepted.
+func (c ticketClass) accepted(old []ticketKey, now time.Time) (keys []ticketKey) {
 	for _, t := range old {
 		if age := now.Sub(t.made); age >= -c.inUse() && age < c.life {
 			keys = append(keys, t)
 		}
 	}
-	if len(keys) == 0 || now.Sub(keys[0].made) >= c.inUse() {
-		fresh := ticketKey{made: now}
-		_, _ = rand.Read(fresh.key[:]) // never fails: crypto/rand ends the process first
-		keys = append([]ticketKey{fresh}, keys...)
-	}
 	return keys
+}
+
+func newTicketKey(now time.Time) ticketKey {
+	fresh := ticketKey{made: now}
+	_, _ = rand.Read(fresh.key[:]) // never fails: crypto/rand ends the process first
+	return fresh
 }
 
 const ticketLen = 8 + 32

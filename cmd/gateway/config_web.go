@@ -39,7 +39,7 @@ type Admin struct {
 	// Host is the server name on which the API is served on the shared port.
 	// Browsers are asked for a client certificate there. Empty: it is not.
 	Host string `yaml:"host"`
-	// Keys are those of the operators, who may do everything.
+	// Keys are those of the operators, who may do everything. (reload)
 	Keys []AdminKey `yaml:"keys"`
 }
 

@@ -51,6 +51,11 @@ func (g *gateway) reload(ctx context.Context) {
 	// reload too.
 	g.cfg.Log.Level = cfg.Log.Level
 	g.cfg.Limits = cfg.Limits
+	g.limits.Store(&cfg.Limits)
+	if g.gate != nil {
+		g.cfg.Admin.Keys = cfg.Admin.Keys
+		g.gate.SetKeys(cfg.adminKeys())
+	}
 	g.cfg.Site, g.cfg.Sites = cfg.Site, cfg.Sites
 	g.log.Info().Strs("changed", changed).Msg("reloaded")
 }
@@ -75,7 +80,7 @@ func (g *gateway) reloadSites(cfg *Config) error {
 
 // reloadable reports whether a key takes effect without a restart.
 func reloadable(key string) bool {
-	return key == "log.level" || key == "site.upstream" || key == "sites" || strings.HasPrefix(key, "limits.")
+	return key == "log.level" || key == "admin.keys" || key == "site.upstream" || key == "sites" || strings.HasPrefix(key, "limits.")
 }
 
 // changes lists the keys whose values differ: those that take effect at a

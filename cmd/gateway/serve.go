@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,10 +43,12 @@ type gateway struct {
 	imap     *imap.Handler
 	sessions *sessions.Manager
 	admin    *admin.Service
+	gate     *admin.Gate // nil: admin.host is not configured
 	mux      *mux.Server
 	sockets  *sockets
 	metrics  *prometheus.Registry
-	hangups  chan os.Signal // SIGHUP
+	hangups  chan os.Signal         // SIGHUP
+	limits   atomic.Pointer[Limits] // those in force, for whoever asks
 }
 
 // serve runs the gateway until ctx ends or one of its parts fails.
@@ -113,6 +116,7 @@ func (g *gateway) open(ctx context.Context) (err error) {
 		Config: g.cli.configPath(), DataDir: g.cfg.DataDir, Listeners: g.sockets.listeners(),
 	}
 	g.metrics = newMetrics(g.store, g.certs, g.accounts, g.mux, g.backends)
+	g.admin.Metrics = g.metrics
 	return nil
 }
 

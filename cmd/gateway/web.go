@@ -34,6 +34,7 @@ func (g *gateway) httpsServer() (*https.Server, error) {
 	if err := g.mountDiscovery(s); err != nil {
 		return nil, err
 	}
+	g.mountAdmin(s)
 	return s, g.mountPages(s)
 }
 

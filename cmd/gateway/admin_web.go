@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+
+	"posthorn/admin"
+	"posthorn/handlers/https"
+)
+
+// mountAdmin mounts administration on its host name, if it has one.
+func (g *gateway) mountAdmin(s *https.Server) {
+	g.limits.Store(&g.cfg.Limits)
+	g.admin.Limits = g.describeLimits
+	if g.cfg.Admin.Host == "" {
+		return
+	}
+	g.gate = &admin.Gate{Service: g.admin, Host: g.cfg.Admin.Host, Conn: https.Conn}
+	g.gate.SetKeys(g.cfg.adminKeys())
+	s.Mount(g.cfg.Admin.Host+"/admin/api/", g.gate.Handler())
+}
+
+// describeLimits returns the limits that are in force, beside those that the file
+// has now; what it has when it cannot be read is not known.
+func (g *gateway) describeLimits() []admin.Limit {
+	inForce, configured := limitTexts(g.limits.Load()), map[string]string{}
+	if cfg, err := g.cli.config(); err == nil {
+		configured = limitTexts(&cfg.Limits)
+	}
+	var all []admin.Limit
+	for name, text := range inForce {
+		all = append(all, admin.Limit{Name: name, InForce: text, Configured: configured[name]})
+	}
+	slices.SortFunc(all, func(a, b admin.Limit) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return all
+}
+
+// limitTexts returns each limit by its key, as the file writes it.
+func limitTexts(l *Limits) map[string]string {
+	texts := make(map[string]string)
+	v := reflect.ValueOf(*l)
+	for f, field := range v.Fields() {
+		texts["limits."+f.Tag.Get("yaml")] = fmt.Sprint(field.Interface())
+	}
+	return texts
+}
