@@ -14,6 +14,9 @@ type Deployment struct {
 	Name string
 	// IMAP is where mail is read, and Submission where it is handed in.
 	IMAP, Submission Service
+	// ALPN says that all clients offer ALPN, as Delta Chat does. Then Domain is
+	// the name for the shared port, which has a certificate in any case.
+	ALPN bool
 }
 
 // Service is the ways in to one protocol, as clients see them from outside. A
@@ -44,30 +47,30 @@ type Server struct {
 // IMAPServers returns the ways to read mail, and SubmissionServers those to hand
 // it in, in the order in which clients shall try them: the port that gets
 // through first, as some clients wait for a minute at each that does not.
-func (d *Deployment) IMAPServers() []Server { return d.IMAP.servers(d.Domain) }
+func (d *Deployment) IMAPServers() []Server { return d.servers(&d.IMAP) }
 
 // SubmissionServers: see IMAPServers.
-func (d *Deployment) SubmissionServers() []Server { return d.Submission.servers(d.Domain) }
+func (d *Deployment) SubmissionServers() []Server { return d.servers(&d.Submission) }
 
-func (s *Service) servers(domain string) (all []Server) {
+func (d *Deployment) servers(s *Service) (all []Server) {
 	add := func(host string, port uint16, startTLS bool) {
 		if host != "" && port != 0 {
 			all = append(all, Server{host, port, startTLS, s.Keys})
 		}
 	}
-	add(s.shared(domain), s.SharedPort, false)
+	add(d.sharedName(s), s.SharedPort, false)
 	add(s.Host, s.TLSPort, false)
 	add(s.Host, s.StartTLSPort, true)
 	return all
 }
 
-// shared returns the name for the shared port. A domain whose name begins with an
-// underscore has no CA's certificate; only Delta Chat goes there, and believes
-// such a certificate under a name that begins so. It offers ALPN, so any name
-// will do.
-func (s *Service) shared(domain string) string {
-	if strings.HasPrefix(domain, "_") && s.SharedName != "" && !strings.HasPrefix(s.SharedName, "_") {
-		return domain
+// sharedName returns the name for the shared port. A domain whose name begins
+// with an underscore has no CA's certificate: none but Delta Chat go there, which
+// believes such a certificate under a name that begins so.
+func (d *Deployment) sharedName(s *Service) string {
+	own := d.ALPN || strings.HasPrefix(d.Domain, "_") && !strings.HasPrefix(s.SharedName, "_")
+	if own && s.SharedName != "" {
+		return d.Domain
 	}
 	return s.SharedName
 }

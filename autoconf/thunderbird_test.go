@@ -81,8 +81,8 @@ func TestKeysAreOffered(t *testing.T) {
 }
 
 // A domain with an underscore is Delta Chat's alone, which believes self-signed
-// certificates only under names that begin with one.
-func TestUnderscore(t *testing.T) {
+// certificates only under names that begin with one, and offers ALPN.
+func TestSharedName(t *testing.T) {
 	d := deployment()
 	d.Domain = "_relay.example.org"
 	if s := d.IMAPServers()[0]; s.Host != "_relay.example.org" || s.Port != 443 {
@@ -91,6 +91,10 @@ func TestUnderscore(t *testing.T) {
 	d.Submission.SharedName = "_smtp.example.org"
 	if s := d.SubmissionServers()[0]; s.Host != "_smtp.example.org" {
 		t.Errorf("submission is at %v", s)
+	}
+	d.Domain, d.ALPN = "example.org", true
+	if imap, submission := d.IMAPServers()[0].Host, d.SubmissionServers()[0].Host; imap != "example.org" || submission != "example.org" {
+		t.Errorf("with ALPN the shared port is at %s and %s", imap, submission)
 	}
 	d.IMAP.SharedName = ""
 	if s := d.IMAPServers()[0]; s.Host != "mail.example.org" {

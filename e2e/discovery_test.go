@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -203,4 +204,52 @@ func firstStatus(c net.Conn) string {
 	var version, status string
 	fmt.Fscan(c, &version, &status)
 	return status
+}
+
+// TestChatmailAutoconfig: Delta Chat is led to a relay's domain on 443, under which
+// the relay has a certificate and an address, and then to the ports that the relay
+// has kept.
+func TestChatmailAutoconfig(t *testing.T) {
+	t.Parallel()
+	r := startChatmail(t, "127.0.0.1:1")
+	text := r.look("https://example.org/.well-known/autoconfig/mail/config-v1.1.xml")
+	var document struct {
+		Incoming []listed `xml:"emailProvider>incomingServer"`
+		Outgoing []listed `xml:"emailProvider>outgoingServer"`
+	}
+	if err := xml.Unmarshal([]byte(text), &document); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range append(document.Incoming, document.Outgoing...) {
+		got = append(got, fmt.Sprintf("%s:%d", s.Host, s.Port))
+	}
+	want := fmt.Sprintf("[example.org:%[1]s example.org:993 example.org:%[1]s example.org:465]", port(r.shared))
+	if fmt.Sprint(got) != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
+// TestUntrustedNameIsLeftOut: where only the host has a certificate, clients are
+// not sent to a name that has none.
+func TestUntrustedNameIsLeftOut(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "both.pem")
+	pairFile(t, file, 1)
+	for _, c := range []struct{ more, first string }{
+		{"", "localhost:imaps"}, {"autoconfig: {alpn: true}\n", "localhost:shared"},
+	} {
+		g := newGateway(t, "tls: {files: [{cert: "+file+"}]}\n"+c.more)
+		text := g.look("--insecure", "https://localhost/.well-known/autoconfig/mail/config-v1.1.xml")
+		var document struct {
+			Incoming []listed `xml:"emailProvider>incomingServer"`
+		}
+		if err := xml.Unmarshal([]byte(text), &document); err != nil || len(document.Incoming) == 0 {
+			t.Fatalf("%v: %s", err, text)
+		}
+		s := document.Incoming[0]
+		want := strings.NewReplacer("imaps", port(g.imaps), "shared", port(g.shared)).Replace(c.first)
+		if got := fmt.Sprintf("%s:%d", s.Host, s.Port); got != want || strings.Contains(text, "imap.localhost") {
+			t.Errorf("%q: clients are sent to %s, want %s", c.more, got, want)
+		}
+	}
 }

@@ -17,12 +17,16 @@ type Autoconfig struct {
 	Enabled bool `yaml:"enabled"`
 	// Name is what people call the service; empty: the domain.
 	Name string `yaml:"name"`
+	// ALPN says that all mail programs offer ALPN, as Delta Chat does: on the shared
+	// port they are sent to the domain's own name, in place of MailNames.
+	ALPN bool `yaml:"alpn"`
 	// Ports are those that clients come to, where others are listened on.
 	Ports PublicPorts `yaml:"ports"`
 }
 
-// PublicPorts are the ports of Listen as they are seen from outside; 0: the same
-// as here, unless it is on a loopback address alone.
+// PublicPorts are the ports of Listen as they are seen from outside, also where
+// the mail system behind has them; 0: the same as here, unless it is on a
+// loopback address alone.
 type PublicPorts struct {
 	Shared             int `yaml:"shared"`
 	IMAPS              int `yaml:"imaps"`

@@ -8,6 +8,7 @@ import (
 
 	"posthorn/alpn"
 	"posthorn/autoconf"
+	"posthorn/certs"
 	"posthorn/certs/zone"
 	"posthorn/handlers/https"
 	"posthorn/handlers/https/discovery"
@@ -22,6 +23,9 @@ func (g *gateway) mountDiscovery(s *https.Server) error {
 	h := &discovery.Handler{Port: int(g.published(alpn.Shared)), PolicyDomains: g.cfg.Domains}
 	if g.cfg.Autoconfig.Enabled {
 		h.Domains = g.deployments()
+		for i := range h.Domains {
+			g.leaveOutUntrusted(&h.Domains[i])
+		}
 	}
 	if g.cfg.WebNames.MTASTS != "" {
 		h.Policy = g.cfg.MTASTS.policy()
@@ -55,7 +59,7 @@ func (g *gateway) mountSignup(s *https.Server) error {
 func (g *gateway) deployments() (all []autoconf.Deployment) {
 	for _, z := range g.cfg.zones() {
 		imap, submission := g.cfg.waysIn(z.Domain)
-		d := autoconf.Deployment{Domain: z.Domain, Name: g.cfg.Autoconfig.Name}
+		d := autoconf.Deployment{Domain: z.Domain, Name: g.cfg.Autoconfig.Name, ALPN: g.cfg.Autoconfig.ALPN}
 		if imap != noWay {
 			d.IMAP = g.service(&z, z.IMAP, alpn.IMAPS, alpn.IMAPStartTLS)
 			d.IMAP.Keys = imap == byKey
@@ -74,6 +78,26 @@ func (g *gateway) service(z *zone.Deployment, names []string, tls, startTLS alpn
 		SharedPort: g.published(alpn.Shared), SharedName: names[0],
 		Host: z.Hostname, TLSPort: g.published(tls), StartTLSPort: g.published(startTLS),
 	}
+}
+
+// leaveOutUntrusted takes the shared port out where clients would not believe its
+// certificate, and would believe that of other ports.
+func (g *gateway) leaveOutUntrusted(d *autoconf.Deployment) {
+	if d.ALPN {
+		return
+	}
+	for _, s := range []*autoconf.Service{&d.IMAP, &d.Submission} {
+		if s.SharedName != "" && s.TLSPort != 0 && g.selfSigned(s.SharedName) && !g.selfSigned(s.Host) {
+			g.log.Warn().Str("name", s.SharedName).Msg("mail programs are not told of the shared port, as no CA's certificate is for this name: " +
+				"get one (tls.files, tls.acme), or set autoconfig.alpn where all offer ALPN")
+			s.SharedPort = 0
+		}
+	}
+}
+
+func (g *gateway) selfSigned(name string) bool {
+	status, err := g.certs.StatusOf(name)
+	return err == nil && slices.ContainsFunc(status, func(s certs.Status) bool { return s.Source == certs.SelfSigned })
 }
 
 // published returns a port as clients see it; 0: there is none for them. What
