@@ -22,6 +22,7 @@ import (
 	"posthorn/certs"
 	"posthorn/certs/zone"
 	"posthorn/mux"
+	"posthorn/passkeys"
 	"posthorn/sessions"
 	"posthorn/store"
 )
@@ -58,6 +59,7 @@ type Service struct {
 	Keys     *authkeys.Store
 	Mux      *mux.Server
 	Sessions *sessions.Manager
+	Passkeys *passkeys.Store
 	Certs    *certs.Manager
 	Mail     Mail     // nil: all mail is kept elsewhere
 	Backends Backends // nil: all accounts are in Mail

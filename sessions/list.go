@@ -83,16 +83,12 @@ func (m *Manager) Revoke(ctx context.Context, account, id string) error {
 // RevokeAll ends the sessions of an account, but for the one with the ID except, and
 // returns how many there were.
 func (m *Manager) RevokeAll(ctx context.Context, account, except string) (n int, err error) {
-	return m.revoke(ctx, account, func(s *Session) bool { return s.ID != except })
+	return m.RevokeIf(ctx, account, func(s *Session) bool { return s.ID != except })
 }
 
-// RevokePasskey ends the sessions that a passkey of an account has opened, but for
-// the one with the ID except.
-func (m *Manager) RevokePasskey(ctx context.Context, account, passkey, except string) (n int, err error) {
-	return m.revoke(ctx, account, func(s *Session) bool { return s.How == Passkey && s.Passkey == passkey && s.ID != except })
-}
-
-func (m *Manager) revoke(ctx context.Context, account string, match func(*Session) bool) (n int, err error) {
+// RevokeIf ends those sessions of an account that match, and returns how many there
+// were.
+func (m *Manager) RevokeIf(ctx context.Context, account string, match func(*Session) bool) (n int, err error) {
 	if account == "" {
 		return 0, nil
 	}

@@ -25,7 +25,7 @@ var mayImport = map[string][]string{
 	"sessions":             {"accounts", "authkeys", "store"},
 	"passkeys":             {"accounts", "store"},
 	"handlers/*":           {"mux", "alpn", "accounts", "authkeys", "backend"},
-	"admin":                {"mux", "alpn", "accounts", "authkeys", "certs", "certs/*", "sessions", "store"},
+	"admin":                {"mux", "alpn", "accounts", "authkeys", "certs", "certs/*", "passkeys", "sessions", "store"},
 	"backend":              {"accounts", "mailbox", "backend/upstream", "splice"},
 	"backend/upstream":     {"authkeys"},
 	"backend/backendtest":  nil, // for tests

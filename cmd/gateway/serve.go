@@ -24,6 +24,7 @@ import (
 	"posthorn/handlers/imap"
 	"posthorn/mailbox"
 	"posthorn/mux"
+	"posthorn/passkeys"
 	"posthorn/sessions"
 	"posthorn/store/badgerkv"
 )
@@ -42,6 +43,7 @@ type gateway struct {
 	sites    *sites.Set
 	imap     *imap.Handler
 	sessions *sessions.Manager
+	passkeys *passkeys.Store
 	admin    *admin.Service
 	gate     *admin.Gate // nil: admin.host is not configured
 	mux      *mux.Server
@@ -94,8 +96,9 @@ func (g *gateway) open(ctx context.Context) (err error) {
 		return err
 	}
 	g.sessions = sessions.New(sessionsConfig(g.cfg, g.store, g.accounts, g.keys, g.log))
+	g.passkeys = passkeys.New(passkeys.Config{Store: g.store, Accounts: g.accounts, Log: g.log})
 	g.admin = &admin.Service{
-		Accounts: g.accounts, Keys: g.keys, Sessions: g.sessions, Certs: g.certs, Mail: g.mail, Backends: g.backends, Store: g.store,
+		Accounts: g.accounts, Keys: g.keys, Sessions: g.sessions, Passkeys: g.passkeys, Certs: g.certs, Mail: g.mail, Backends: g.backends, Store: g.store,
 		Log: g.log, Privacy: g.cfg.Log.Privacy,
 	}
 	if err := g.admin.Sweep(ctx); err != nil {
@@ -193,6 +196,7 @@ func (g *gateway) run(ctx context.Context) error {
 	loop("accounts", g.accounts.Run)
 	loop("mailboxes", g.mail.Run)
 	loop("web sessions", g.sessions.Run)
+	loop("passkeys", g.passkeys.Run)
 	loop("backends", g.backends.run)
 	enforcer := &admin.Enforcer{Store: g.store, Accounts: g.accounts, Keys: g.keys, Mux: g.mux, Log: g.log}
 	loop("enforcer", enforcer.Run)

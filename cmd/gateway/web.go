@@ -51,7 +51,7 @@ func (g *gateway) mountPages(s *https.Server) error {
 	mount := func(pattern string, h http.Handler) { mountOn(s, hosts, pattern, h) }
 	mount(p.AssetPattern(), p.Assets())
 	own, err := account.New(account.Config{
-		Pages: p, Sessions: g.sessions, Accounts: g.accounts, Admin: g.admin, Backend: g.backends,
+		Pages: p, Sessions: g.sessions, Passkeys: g.passkeys, Accounts: g.accounts, Admin: g.admin, Backend: g.backends,
 		Quota: int64(g.cfg.Quota), KeySignIn: g.keySignIn(), AsksKey: g.asksKey, Log: g.log,
 		Links: []pages.Link{devices.Link()},
 	})

@@ -15,16 +15,18 @@ import (
 	"posthorn/admin"
 	"posthorn/backend"
 	"posthorn/handlers/https/pages"
+	"posthorn/passkeys"
 	"posthorn/sessions"
 )
 
-//go:embed *.html texts
+//go:embed *.html texts assets
 var files embed.FS
 
 // Config is what the pages stand on.
 type Config struct {
 	Pages    *pages.Pages
 	Sessions *sessions.Manager
+	Passkeys *passkeys.Store
 	Accounts *accounts.Store
 	Admin    *admin.Service
 	// Backend checks the passwords that mail systems behind the gateway keep.
@@ -56,6 +58,7 @@ const (
 	signOutPath  = "/account/sign-out"
 	activityPath = "/account/activity"
 	securityPath = "/account/security"
+	passkeyPath  = "/account/passkey"
 )
 
 // New returns the pages. An error is a mistake in their files.
@@ -84,6 +87,12 @@ func (h *Handler) Mount(mount func(pattern string, handler http.Handler)) {
 	mount("POST "+securityPath+"/password", h.SignedIn(h.changePassword))
 	mount("POST "+securityPath+"/session", h.SignedIn(h.endSession))
 	mount("POST "+securityPath+"/sessions", h.SignedIn(h.endSessions))
+	mount("POST "+passkeyPath+"/sign-in/begin", h.open(h.beginPasskeySignIn))
+	mount("POST "+passkeyPath+"/sign-in/finish", h.open(h.finishPasskeySignIn))
+	mount("POST "+passkeyPath+"/register/begin", h.SignedIn(h.beginPasskey))
+	mount("POST "+passkeyPath+"/register/finish", h.SignedIn(h.finishPasskey))
+	mount("POST "+passkeyPath+"/rename", h.SignedIn(h.renamePasskey))
+	mount("POST "+passkeyPath+"/remove", h.SignedIn(h.removePasskey))
 	mount(Home, h.open(func(w http.ResponseWriter, r *http.Request) { h.Pages.Error(w, r, http.StatusNotFound) }))
 	mount("GET "+Home[:len(Home)-1], http.RedirectHandler(Home, http.StatusMovedPermanently))
 }
@@ -144,7 +153,8 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error, back s
 	switch {
 	case errors.Is(err, admin.ErrForbidden):
 		status = http.StatusForbidden
-	case errors.Is(err, admin.ErrNoConn), errors.Is(err, sessions.ErrNoSession), errors.Is(err, accounts.ErrNoAccount):
+	case errors.Is(err, admin.ErrNoConn), errors.Is(err, sessions.ErrNoSession), errors.Is(err, passkeys.ErrNoPasskey),
+		errors.Is(err, accounts.ErrNoAccount):
 		status = http.StatusNotFound
 	case r.Context().Err() != nil:
 		status = http.StatusServiceUnavailable

@@ -9,6 +9,7 @@ import (
 	"posthorn/accounts"
 	"posthorn/admin"
 	"posthorn/handlers/https/pages"
+	"posthorn/passkeys"
 	"posthorn/sessions"
 )
 
@@ -18,6 +19,9 @@ type securityPage struct {
 	Elsewhere     bool // the mail system keeps the password
 	MinPassword   int
 	Wrong         field // what is wrong with the form
+	Passkeys      []passkeys.Passkey
+	Host          string // of this page: passkeys for others do not sign in here
+	CanAdd        bool   // a passkey: somebody has just signed in
 	Sessions      []session
 	Current       string // ID of this session
 	OtherSessions int
@@ -49,8 +53,14 @@ func (h *Handler) showSecurity(w http.ResponseWriter, r *http.Request, v Visitor
 		h.fail(w, r, err, Home)
 		return
 	}
+	keys, err := h.Admin.ListPasskeys(r.Context(), v.Actor, v.Account.ID)
+	if err != nil {
+		h.fail(w, r, err, Home)
+		return
+	}
 	p := securityPage{
 		HasPassword: details.Password, Elsewhere: details.Home.KeepsPasswords, MinPassword: admin.MinPassword,
+		Passkeys: keys, Host: visit(r).Host, CanAdd: fresh(v),
 		Wrong: wrong, Current: v.Session.ID, OtherSessions: len(all) - 1,
 	}
 	for _, s := range all {
@@ -59,7 +69,8 @@ func (h *Handler) showSecurity(w http.ResponseWriter, r *http.Request, v Visitor
 	h.Pages.Render(w, r, status, "account/security", p)
 }
 
-// recent is how long after signing in a password can be set without another one.
+// recent is how long after signing in a password can be set without another one, and
+// a passkey added.
 const recent = 15 * time.Minute
 
 // changePassword sets the password. The session goes on under a new token, all
@@ -92,7 +103,7 @@ func (h *Handler) newPassword(r *http.Request, v Visitor) (wrong field, err erro
 		return field{"new", pages.T("account.password.short", "n", admin.MinPassword)}, nil
 	case password != again:
 		return field{"again", pages.T("account.password.differs")}, nil
-	case !v.Account.Password && time.Since(v.Session.Created) > recent:
+	case !v.Account.Password && !fresh(v):
 		return field{"new", pages.T("account.password.sign_in_again")}, nil
 	}
 	if v.Account.Password {

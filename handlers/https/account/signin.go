@@ -135,8 +135,12 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, s sessions.Sessi
 		h.unavailable(w, r, err)
 		return
 	}
-	h.Log.Info().Uint64("id", https.Conn(r).ID).Str("account", s.Account).Str("how", string(s.How)).Msg("signed in to the web pages")
+	h.signedIn(r, s.Account, s.How)
 	redirect(w, r, next)
+}
+
+func (h *Handler) signedIn(r *http.Request, account string, how sessions.How) {
+	h.Log.Info().Uint64("id", https.Conn(r).ID).Str("account", account).Str("how", string(how)).Msg("signed in to the web pages")
 }
 
 func (h *Handler) unavailable(w http.ResponseWriter, r *http.Request, err error) {

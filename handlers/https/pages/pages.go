@@ -210,6 +210,9 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, name 
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Language", f.Lang)
 	h.Set("Cache-Control", "no-store")
+	// With no-referrer, forms come with "Origin: null", which browsers that send no
+	// Sec-Fetch-Site would be refused for.
+	h.Set("Referrer-Policy", "same-origin")
 	h.Add("Vary", "Accept-Language, Cookie")
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes()) // the client went away; nobody is left to tell

@@ -174,6 +174,16 @@ func (c *catalogue) text(lang language.Tag, t Text, show func(any) string) (stri
 	return strings.NewReplacer(pairs...).Replace(s), nil
 }
 
+// Text returns a text in the language of a request, for answers that are no pages. One
+// that is not there is a bug, and empty.
+func (p *Pages) Text(r *http.Request, t Text) string {
+	s, err := p.texts.text(p.texts.match(r), t, func(v any) string { return fmt.Sprint(v) })
+	if err != nil {
+		p.log.Error().Err(err).Str("path", r.URL.Path).Msg("text failed")
+	}
+	return s
+}
+
 // escape shows a value inside HTML.
 func escape(v any) string {
 	if h, ok := v.(template.HTML); ok {
