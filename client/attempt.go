@@ -22,6 +22,7 @@ type attempt struct {
 	wire  *wire
 	shown bool // the identity's certificate
 	held  bool // the turn
+	times Times
 }
 
 // turn lets one attempt at a time go where it may log in: showing a certificate
@@ -73,7 +74,7 @@ func (d *Dialer) try(ctx context.Context, r Route, t turn) (*Conn, *RouteError) 
 
 // fault describes an error.
 func (a *attempt) fault(err error) *RouteError {
-	e := &RouteError{Route: a.route, Step: a.step, After: time.Since(a.began), Err: err}
+	e := &RouteError{Route: a.route, Step: a.step, After: time.Since(a.began), Times: a.times, Err: err}
 	if a.wire != nil {
 		e.Received = a.wire.received.Load()
 	}
@@ -93,6 +94,8 @@ func (a *attempt) run(ctx context.Context) (*Conn, error) {
 	soon, cancel := context.WithTimeout(ctx, greetingTime)
 	defer cancel()
 	if err = c.greet(soon); err == nil {
+		a.times.Greeted = time.Since(a.began)
+		c.Times = a.times
 		err = a.take(ctx)
 	}
 	if err == nil {
@@ -147,12 +150,14 @@ func (a *attempt) shakeOnce(ctx context.Context, config *tls.Config) (*Conn, err
 	if err != nil {
 		return nil, err
 	}
+	a.times.Connected = time.Since(a.began)
 	a.step, a.wire = Handshaking, &wire{Conn: nc}
 	c := &Conn{Conn: tls.Client(a.wire, config), Route: a.route, wire: a.wire, began: a.began}
 	if err := c.HandshakeContext(ctx); err != nil {
 		nc.Close()
 		return nil, err
 	}
+	a.times.Secured = time.Since(a.began)
 	c.Shown = a.shown
 	if got := c.ConnectionState().NegotiatedProtocol; got == "" && a.route.Kind != Dedicated && config.NextProtos != nil {
 		nc.Close() // on a dedicated port there may be a server that knows no ALPN

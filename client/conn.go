@@ -21,10 +21,19 @@ type Conn struct {
 	Route Route
 	// Shown says that the server has seen the identity's certificate.
 	Shown bool
+	Times Times
 
 	early []byte // read already, and not by who has the Conn
 	wire  *wire
 	began time.Time
+}
+
+// Times are how long it took to come so far, since the route was begun; 0: it did
+// not.
+type Times struct {
+	Connected time.Duration // there is an octet stream; with Web, one inside HTTPS
+	Secured   time.Duration // TLS is made and verified
+	Greeted   time.Duration // the greeting is there
 }
 
 // Read reads from the connection, from its greeting on.

@@ -65,6 +65,7 @@ type RouteError struct {
 	// Received is how many octets came before the end.
 	Received int64
 	After    time.Duration
+	Times    Times
 	Err      error
 }
 

@@ -59,7 +59,7 @@ exit code is 0, 1 for an error, 2 for a command line that cannot be understood.`
 	f.StringVar(&c.dataDir, "data", "", "use the data directory `DIR`, whatever the configuration says")
 	f.StringVar(&c.socketPath, "socket", "", "use the admin socket `PATH`, whatever the configuration says")
 	root.AddCommand(c.serveCmd(), c.statusCmd(), c.accountCmd(), c.keyCmd(), c.connCmd(), c.certCmd(), c.echCmd(), c.dnsCmd(),
-		c.backendCmd(), c.blockCmd(), c.auditCmd(),
+		c.backendCmd(), c.blockCmd(), c.auditCmd(), c.probeCmd(),
 		c.backupCmd(), c.restoreCmd(), c.configCmd(), c.versionCmd())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	c.group(root)
