@@ -26,15 +26,11 @@ func statuses(out string) (codes []string) {
 // statusLine can stand right behind a body.
 var statusLine = regexp.MustCompile(`HTTP/1\.[01] ([0-9]{3})`)
 
-func TestHostileHTTP(t *testing.T) {
-	g := newGateway(t, "domains: [localhost, mail.example.test]\n")
-	g.account(alice)
-	pemFile := g.key(alice, "laptop")
-	const second = "GET /healthz?smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
-	post := "POST / HTTP/1.1\r\nHost: localhost\r\n"
-	get := "GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
-
-	for name, first := range map[string]string{
+// twofold are requests that two servers could take for different ones.
+func twofold(path string) map[string]string {
+	post := "POST " + path + " HTTP/1.1\r\nHost: localhost\r\n"
+	get := "GET " + path + " HTTP/1.1\r\nHost: localhost\r\n"
+	return map[string]string{
 		"CL and TE":                     post + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"TE and CL":                     post + "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
 		"CL and TE on GET":              get + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -44,7 +40,7 @@ func TestHostileHTTP(t *testing.T) {
 		"TE with VT":                    post + "Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
 		"TE identity":                   post + "Transfer-Encoding: identity\r\nContent-Length: 0\r\n\r\n",
 		"TE with a space before colon":  post + "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
-		"TE in HTTP/1.0":                "POST / HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"TE in HTTP/1.0":                "POST " + path + " HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"chunked":                       post + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"a chunk of -1":                 post + "Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
 		"a chunk of 0x5":                post + "Transfer-Encoding: chunked\r\n\r\n0x5\r\nabcde\r\n0\r\n\r\n",
@@ -64,7 +60,7 @@ func TestHostileHTTP(t *testing.T) {
 		"obs-fold of spaces alone":      get + "X: a\r\n   \r\n\r\n",
 		"obs-fold behind a bare LF":     get + "X: a\n b\r\n\r\n",
 		"obs-fold in TE":                post + "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
-		"obs-fold first":                "GET /healthz HTTP/1.1\r\n Host: localhost\r\nHost: localhost\r\n\r\n",
+		"obs-fold first":                "GET " + path + " HTTP/1.1\r\n Host: localhost\r\nHost: localhost\r\n\r\n",
 		"bare CR in a value":            get + "X: a\rb\r\n\r\n",
 		"bare CR before a field":        get + "X: a\rContent-Length: 10\r\n\r\n",
 		"NUL in a value":                get + "X: a\x00b\r\n\r\n",
@@ -74,19 +70,29 @@ func TestHostileHTTP(t *testing.T) {
 		"a name with a space":           get + "X Y: a\r\n\r\n",
 		"no colon":                      get + "X\r\n\r\n",
 		"an empty name":                 get + ": a\r\n\r\n",
-		"no host":                       "GET /healthz HTTP/1.1\r\n\r\n",
+		"no host":                       "GET " + path + " HTTP/1.1\r\n\r\n",
 		"two hosts":                     get + "Host: elsewhere.example\r\n\r\n",
-		"a host with a space":           "GET /healthz HTTP/1.1\r\nHost: local host\r\n\r\n",
-		"no version":                    "GET /healthz\r\nHost: localhost\r\n\r\n",
-		"an unknown version":            "GET /healthz HTTP/9.9\r\nHost: localhost\r\n\r\n",
-		"HTTP/1.0":                      "GET /healthz HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n",
-		"a method with a bad letter":    "G(T /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"a host with a space":           "GET " + path + " HTTP/1.1\r\nHost: local host\r\n\r\n",
+		"no version":                    "GET " + path + "\r\nHost: localhost\r\n\r\n",
+		"an unknown version":            "GET " + path + " HTTP/9.9\r\nHost: localhost\r\n\r\n",
+		"HTTP/1.0":                      "GET " + path + " HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n",
+		"a method with a bad letter":    "G(T " + path + " HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		"a request that is no request":  "\r\n\r\n\r\nx\r\n\r\n",
 		"SMTP":                          "EHLO localhost\r\nMAIL FROM:<" + alice + ">\r\n\r\n",
 		"IMAP":                          "a1 LOGIN alice x\r\n\r\n",
 		"the preface of h2 on HTTP/1.1": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 		"h2c":                           get + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-	} {
+	}
+}
+
+func TestHostileHTTP(t *testing.T) {
+	g := newGateway(t, "domains: [localhost, mail.example.test]\n")
+	g.account(alice)
+	pemFile := g.key(alice, "laptop")
+	const second = "GET /healthz?smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	get := "GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+
+	for name, first := range twofold("/healthz") {
 		t.Run("one response, then close: "+name, func(t *testing.T) {
 			t.Parallel()
 			p := g.in(t).httpOf()
@@ -221,6 +227,7 @@ type flooder struct {
 	buf    bytes.Buffer // of the header encoder
 	hpack  *hpack.Encoder
 	stream uint32
+	path   string // of what open asks for
 }
 
 func (g *gateway) flooder() *flooder {
@@ -228,7 +235,7 @@ func (g *gateway) flooder() *flooder {
 	p := g.secure(g.shared, g.tlsConfig("", "h2"))
 	f := &flooder{t: g.t, peer: p, Framer: http2.NewFramer(p.Conn, p.r)}
 	f.hpack = hpack.NewEncoder(&f.buf)
-	f.stream = 1
+	f.stream, f.path = 1, "/healthz"
 	f.send(http2.ClientPreface)
 	_ = f.WriteSettings()
 	return f
@@ -248,17 +255,12 @@ func (f *flooder) headers(method, path string, more ...hpack.HeaderField) []byte
 func (f *flooder) open(method string, end bool) (id uint32, err error) {
 	id = f.stream
 	f.stream += 2
-	return id, f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: f.headers(method, "/healthz"), EndStream: end, EndHeaders: true})
+	return id, f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: f.headers(method, f.path), EndStream: end, EndHeaders: true})
 }
 
-func TestHostileHTTP2(t *testing.T) {
-	g := newGateway(t, "")
-	g.account(alice)
-	pemFile := g.key(alice, "laptop")
-	g.alive(pemFile)
-	before := g.proc("VmRSS")
-
-	floods := map[string]func(f *flooder, i int) error{
+// floods are what somebody sends over and over again, each with its number.
+func floods() map[string]func(f *flooder, i int) error {
+	return map[string]func(f *flooder, i int) error{
 		"rapid reset": func(f *flooder, _ int) error {
 			id, err := f.open("GET", true)
 			if err != nil {
@@ -296,13 +298,13 @@ func TestHostileHTTP2(t *testing.T) {
 		},
 		"empty CONTINUATION": func(f *flooder, i int) error {
 			if i == 0 {
-				return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: f.headers("GET", "/healthz")})
+				return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: f.headers("GET", f.path)})
 			}
 			return f.WriteContinuation(1, false, nil)
 		},
 		"CONTINUATION": func(f *flooder, i int) error {
 			if i == 0 {
-				return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: f.headers("GET", "/healthz")})
+				return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: f.headers("GET", f.path)})
 			}
 			return f.WriteContinuation(1, false, bytes.Repeat([]byte("\x00\x01a\x01b"), 3000))
 		},
@@ -311,7 +313,7 @@ func TestHostileHTTP2(t *testing.T) {
 			fields := slices.Repeat([]hpack.HeaderField{big}, 3000)
 			id := f.stream
 			f.stream += 2
-			return f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: f.headers("GET", "/healthz", fields...), EndStream: true, EndHeaders: true})
+			return f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: f.headers("GET", f.path, fields...), EndStream: true, EndHeaders: true})
 		},
 		"zero window": func(f *flooder, i int) error {
 			if i == 0 {
@@ -321,37 +323,53 @@ func TestHostileHTTP2(t *testing.T) {
 			return err
 		},
 	}
-	for name, flood := range floods {
+}
+
+// withstand has a flood of requests for a path come, and others served meanwhile.
+// before is the memory that the gateway took, in kB.
+func (g *gateway) withstand(path string, flood func(f *flooder, i int) error, before int) {
+	t := g.t
+	f := g.flooder()
+	f.path = path
+	_ = f.SetDeadline(time.Now().Add(2 * time.Second))
+	done := make(chan int)
+	go func() {
+		n := 0
+		for n < 100000 && flood(f, n) == nil {
+			n++
+		}
+		done <- n
+	}()
+	others := newHTTPClient(g)
+	for range 5 {
+		start := time.Now()
+		r, err := others.Get("https://localhost:" + port(g.shared) + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		r.Body.Close()
+		if took := time.Since(start); r.StatusCode >= 400 || took > 5*time.Second {
+			t.Errorf("others get %s after %v", r.Status, took)
+		}
+	}
+	n := <-done
+	if after := g.proc("VmRSS"); after > before+128<<10 {
+		t.Errorf("after %d the gateway grew from %d to %d kB", n, before, after)
+	}
+	f.Close()
+}
+
+func TestHostileHTTP2(t *testing.T) {
+	g := newGateway(t, "")
+	g.account(alice)
+	pemFile := g.key(alice, "laptop")
+	g.alive(pemFile)
+	before := g.proc("VmRSS")
+
+	for name, flood := range floods() {
 		t.Run("a flood is bounded, and others are served: "+name, func(t *testing.T) {
-			g := g.in(t)
-			f := g.flooder()
-			_ = f.SetDeadline(time.Now().Add(2 * time.Second))
-			done := make(chan int)
-			go func() {
-				n := 0
-				for n < 100000 && flood(f, n) == nil {
-					n++
-				}
-				done <- n
-			}()
-			others := newHTTPClient(g)
-			for range 5 {
-				start := time.Now()
-				r, err := others.Get("https://localhost:" + port(g.shared) + "/healthz")
-				if err != nil {
-					t.Fatal(err)
-				}
-				_, _ = io.Copy(io.Discard, r.Body)
-				r.Body.Close()
-				if took := time.Since(start); r.StatusCode != 200 || took > 5*time.Second {
-					t.Errorf("others get %s after %v", r.Status, took)
-				}
-			}
-			n := <-done
-			if after := g.proc("VmRSS"); after > before+128<<10 {
-				t.Errorf("after %d the gateway grew from %d to %d kB", n, before, after)
-			}
-			f.Close()
+			g.in(t).withstand("/healthz", flood, before)
 		})
 	}
 
@@ -408,5 +426,5 @@ func (f *flooder) status() (status string) {
 func newHTTPClient(g *gateway) *http.Client {
 	transport := &http.Transport{TLSClientConfig: g.tlsConfig(""), ForceAttemptHTTP2: true, DisableKeepAlives: true}
 	g.t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: patience}
+	return &http.Client{Transport: transport, Timeout: patience, CheckRedirect: stay}
 }
