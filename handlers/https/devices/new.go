@@ -2,6 +2,8 @@ package devices
 
 import (
 	"net/http"
+	"slices"
+	"strings"
 
 	"posthorn/handlers/https/account"
 	"posthorn/handlers/https/pages"
@@ -17,9 +19,10 @@ func (d *Devices) newKey(w http.ResponseWriter, r *http.Request, v account.Visit
 		Identity string // what stands in Profile for the identity
 		Setup    []program
 		Offers   []offer
+		Locked   string // IDs of clients whose files have a passphrase
 	}{
 		v.Account.Primary(), fieldsOf(settings{Client: r.FormValue("client")}, nil), d.profile(v), placeholder(),
-		d.programs(v, fileName(v.Account.Primary(), ""), ""), offers(d.ways(v)),
+		d.programs(v, fileName(v.Account.Primary(), ""), ""), offers(d.ways(v)), locked(),
 	})
 }
 
@@ -51,6 +54,16 @@ func offers(w ways) []offer {
 		all[i].Clients = all[i].Clients[1:] // every one is for somebody
 	}
 	return all
+}
+
+func locked() string {
+	var ids []string
+	for _, c := range clients() {
+		if !slices.Equal(c.Files, []file{pem}) {
+			ids = append(ids, c.ID)
+		}
+	}
+	return strings.Join(ids, " ")
 }
 
 // identity stands in a profile until the browser puts the real one there, as
