@@ -3,6 +3,7 @@ package https_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -392,5 +394,32 @@ func TestBadSites(t *testing.T) {
 		ln.Close()
 		g.stop()
 		sites.Wait()
+	}
+}
+
+// TestGoneAtOnce: clients that take back what they ask for, in the same moment,
+// cost themselves their answers, and nobody anything else.
+func TestGoneAtOnce(t *testing.T) {
+	g := newSite(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
+	cl := g.client(true)
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() {
+			for i := range 300 {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i%50)*20*time.Microsecond)
+				r, err := http.NewRequestWithContext(ctx, "GET", "https://"+serverName+"/", nil)
+				if err != nil {
+					t.Error(err)
+				}
+				if res, err := cl.Do(r); err == nil {
+					res.Body.Close()
+				}
+				cancel()
+			}
+		})
+	}
+	clients.Wait()
+	if r, body := get(t, cl, "/"); r.StatusCode != 200 || body != "hello" {
+		t.Errorf("%s %q", r.Status, body)
 	}
 }

@@ -52,7 +52,8 @@ func (s *proxy) ask(ctx context.Context, a *answer, protocol string) (l *line, r
 	*buf = appendRequest((*buf)[:0], a.r, protocol)
 	l, err = s.line(ctx)
 	for err == nil {
-		stop = context.AfterFunc(ctx, func() { _ = l.SetDeadline(longAgo) })
+		this := l // which may be another one, or none, by the time that this runs
+		stop = context.AfterFunc(ctx, func() { _ = this.SetDeadline(longAgo) })
 		if res, err = s.try(l, a, *buf); err == nil {
 			return l, res, stop, nil
 		}
