@@ -18,14 +18,16 @@ import (
 	"posthorn/accounts"
 	"posthorn/authkeys"
 	"posthorn/mux"
+	"posthorn/sessions"
 )
 
-// Client asks a running gateway over its unix socket. Its methods do what
+// Client asks a running gateway, over its unix socket or the network. Its methods do what
 // Service's methods of the same names do; what the gateway refuses is a
 // *Problem.
 type Client struct {
-	http *http.Client
-	base string // URL of APIPath
+	http  *http.Client
+	base  string // URL of APIPath
+	token string // empty: none
 }
 
 // NewClient returns a client of the gateway whose socket is at path. Nothing
@@ -34,7 +36,7 @@ func NewClient(path string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}
-	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial}}, "http://gateway" + APIPath}
+	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial}}, "http://gateway" + APIPath, ""}
 }
 
 // Close closes idle connections.
@@ -73,10 +75,13 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if u := (*url.Error)(nil); errors.As(err, &u) {
-			err = u.Err // the URL says nothing about a unix socket
+			err = u.Err // the URL says nothing that the caller does not know
 		}
 		return nil, err
 	}
@@ -345,6 +350,47 @@ func (c *Client) CloseConns(ctx context.Context, account string) (int, error) {
 	var out closed
 	err := c.call(ctx, "DELETE", "connections?"+of(account).Encode(), nil, &out)
 	return out.Closed, err
+}
+
+// ListSessions returns the web sessions of an account; account "" means all.
+func (c *Client) ListSessions(ctx context.Context, account string) ([]sessions.Session, error) {
+	return list[sessions.Session](ctx, c, "sessions", of(account))
+}
+
+// EndSession signs out a web session.
+func (c *Client) EndSession(ctx context.Context, id string) error {
+	return c.callID(ctx, "DELETE", "sessions/", id)
+}
+
+// EndSessions signs out all web sessions of an account.
+func (c *Client) EndSessions(ctx context.Context, account string) (int, error) {
+	var out closed
+	err := c.call(ctx, "DELETE", "sessions?"+of(account).Encode(), nil, &out)
+	return out.Closed, err
+}
+
+// AddToken makes a token.
+func (c *Client) AddToken(ctx context.Context, req NewToken) (*CreatedToken, error) {
+	out := new(CreatedToken)
+	return out, c.call(ctx, "POST", "tokens", req, out)
+}
+
+// ListTokens returns all tokens, oldest first.
+func (c *Client) ListTokens(ctx context.Context) ([]Token, error) {
+	return list[Token](ctx, c, "tokens", nil)
+}
+
+// RemoveToken revokes a token.
+func (c *Client) RemoveToken(ctx context.Context, id string) error {
+	return c.callID(ctx, "DELETE", "tokens/", id)
+}
+
+// callID calls what has an ID.
+func (c *Client) callID(ctx context.Context, method, above, id string) error {
+	if strings.Trim(id, ".") == "" { // a path segment must not be empty or dots
+		return &InvalidError{"id", "must not be empty"}
+	}
+	return c.call(ctx, method, above+url.PathEscape(id), nil, nil)
 }
 
 // ListBlocks returns the sources whose passwords are refused for a while.

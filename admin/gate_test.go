@@ -71,7 +71,6 @@ func (p *port) do(method, path, body string, headers ...string) *httptest.Respon
 	return w
 }
 
-
 // listing is a request that every reader may make in a world without certificates.
 const listing = admin.APIPath + "/accounts"
 

@@ -27,7 +27,8 @@ func (c *cli) accountCmd() *cobra.Command {
 "account list" shows.`,
 	}
 	return c.group(account, c.accountAddCmd(), c.accountListCmd(), c.accountShowCmd(), c.accountDisableCmd(true),
-		c.accountDisableCmd(false), c.accountRemoveCmd(), c.accountPasswordCmd(), c.accountBackendCmd(), address)
+		c.accountDisableCmd(false), c.accountRemoveCmd(), c.accountPasswordCmd(), c.accountBackendCmd(),
+		c.accountLoginsCmd(), address)
 }
 
 func (c *cli) accountAddCmd() *cobra.Command {

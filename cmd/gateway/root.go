@@ -22,6 +22,7 @@ type cli struct {
 	dataDir    string // --data
 	socketPath string // --socket
 	json       bool   // --json
+	remote     remote // --server and what goes with it
 }
 
 // configEnv names the environment variable that stands in for --config.
@@ -39,7 +40,9 @@ HTTPS; a client's public key, or a password, says whose mail it is.
 over its admin socket, which they find as the gateway itself did: --socket, or the
 admin.socket of the configuration file, or admin.sock in the data directory. The
 configuration file is --config, or $` + configEnv + `; when neither is given, none
-is read. Results go to standard output, everything else to standard error; the
+is read. A gateway elsewhere, where admin.host is configured, is asked with --server, by
+the key of an operator (--key) or with a token (--token-file); its certificate is
+always verified. Results go to standard output, everything else to standard error; the
 exit code is 0, 1 for an error, 2 for a command line that cannot be understood.`,
 		Example: `  posthorn serve
   posthorn account add alice@localhost
@@ -58,8 +61,9 @@ exit code is 0, 1 for an error, 2 for a command line that cannot be understood.`
 	f.StringVar(&c.configFile, "config", "", "read the configuration `FILE` (default $"+configEnv+", or none)")
 	f.StringVar(&c.dataDir, "data", "", "use the data directory `DIR`, whatever the configuration says")
 	f.StringVar(&c.socketPath, "socket", "", "use the admin socket `PATH`, whatever the configuration says")
+	c.remote.flags(f)
 	root.AddCommand(c.serveCmd(), c.statusCmd(), c.accountCmd(), c.keyCmd(), c.connCmd(), c.certCmd(), c.echCmd(), c.dnsCmd(),
-		c.backendCmd(), c.blockCmd(), c.auditCmd(), c.probeCmd(),
+		c.sessionCmd(), c.backendCmd(), c.blockCmd(), c.tokenCmd(), c.auditCmd(), c.probeCmd(),
 		c.backupCmd(), c.restoreCmd(), c.configCmd(), c.versionCmd())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	c.group(root)
@@ -149,6 +153,12 @@ func (c *cli) configPath() string {
 
 // withClient calls do with a client of the running gateway.
 func (c *cli) withClient(ctx context.Context, do func(context.Context, *admin.Client) error) error {
+	if r, elsewhere, err := c.remoteGateway(); err != nil || elsewhere {
+		if err != nil {
+			return err
+		}
+		return r.do(ctx, do)
+	}
 	socket := c.socketPath
 	if socket == "" {
 		cfg, err := c.config()

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -41,6 +42,7 @@ func TestScripts(t *testing.T) {
 			"fingerprint": fingerprintCmd,
 			"connection":  connectionCmd,
 			"get":         getCmd,
+			"trust":       trustCmd,
 
 			"mailserver": mailserverCmd,
 			"backends":   backendsCmd,
@@ -190,6 +192,15 @@ func connectionCmd(ts *testscript.TestScript, _ bool, args []string) {
 	conns, err := cl.ListConns(context.Background(), "")
 	ts.Check(err)
 	ts.Setenv("CONNECTION", strconv.FormatUint(conns[len(conns)-1].ID, 10))
+}
+
+// trustCmd writes the certificate that an address shows to a file.
+func trustCmd(ts *testscript.TestScript, _ bool, args []string) {
+	c, err := tls.Dial("tcp", args[0], &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"})
+	ts.Check(err)
+	defer c.Close()
+	der := c.ConnectionState().PeerCertificates[0].Raw
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
 }
 
 // getCmd prints what is at a URL; it fails unless the status is 200.
