@@ -67,12 +67,10 @@ func trusted(t testing.TB, files []string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		block, _ := pem.Decode(text)
-		if block == nil {
+		var c *x509.Certificate
+		if block, _ := pem.Decode(text); block == nil {
 			t.Fatalf("%s holds no certificate", f)
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
+		} else if c, err = x509.ParseCertificate(block.Bytes); err != nil {
 			t.Fatal(err)
 		}
 		hash := sha256.Sum256(c.RawSubjectPublicKeyInfo)
