@@ -67,10 +67,13 @@ func trusted(t testing.TB, files []string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var c *x509.Certificate
-		if block, _ := pem.Decode(text); block == nil {
+		block, _ := pem.Decode(text)
+		if block == nil {
 			t.Fatalf("%s holds no certificate", f)
-		} else if c, err = x509.ParseCertificate(block.Bytes); err != nil {
+			return ""
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
 			t.Fatal(err)
 		}
 		hash := sha256.Sum256(c.RawSubjectPublicKeyInfo)
