@@ -62,6 +62,9 @@ type ClientConfig struct {
 	Resolver string `yaml:"resolver"`
 	// WebPath is where the gateway has the web transport.
 	WebPath string `yaml:"web_path"`
+	// Memory is the file that keeps which route worked in which network; "none":
+	// there is none.
+	Memory string `yaml:"memory"`
 }
 
 // flags are those that say how to reach a gateway.
@@ -81,6 +84,41 @@ func (c *ClientConfig) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.WebPath, "web-path", "", "the `PATH` of the web transport (default /.well-known/posthorn)")
 }
 
+// loginFlags are those that say who logs in.
+func (c *ClientConfig) loginFlags(f *pflag.FlagSet) {
+	f.StringVar(&c.Identity, "identity", "", "log in with the key in `FILE`: a .pem, a .p12, an OpenSSH private key, or a seed")
+	f.StringVar(&c.PassphraseFile, "passphrase-file", "", "read the key's passphrase from `FILE`")
+	f.StringVar(&c.User, "user", "", "log in as `ADDRESS`, with the password in --password-file")
+	f.StringVar(&c.PasswordFile, "password-file", "", "read the password from the first line of `FILE`")
+	f.StringVar(&c.Memory, "memory", "", "keep in `FILE` which route worked in which network, or none (default in the user's cache directory)")
+}
+
+// defaultClientFile is where the configuration is looked for when neither it nor
+// a gateway is named: in the user's configuration directory.
+func defaultClientFile() (string, error) {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "posthorn", "client.yaml"), nil
+}
+
+// remember gives out the memory that c names.
+func (c *ClientConfig) remember(out *client.Config) error {
+	file := c.Memory
+	switch file {
+	case "none":
+		return nil
+	case "":
+		var err error
+		if file, err = client.DefaultMemory(); err != nil {
+			return withHint(err, "--memory says where to keep which routes work, or none")
+		}
+	}
+	out.Memory = client.NewMemory(file)
+	return nil
+}
+
 func routeNames() string {
 	var names []string
 	for _, k := range client.AllRoutes() {
@@ -94,6 +132,7 @@ func (c *ClientConfig) under(file string, given *pflag.FlagSet) error {
 	var merged ClientConfig
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	merged.flags(flags)
+	merged.loginFlags(flags)
 	if err := loadClientConfig(file, &merged); err != nil {
 		return err
 	}
@@ -131,6 +170,9 @@ func loadClientConfig(file string, c *ClientConfig) error {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(filepath.Dir(file), *path)
 		}
+	}
+	if c.Memory != "" && c.Memory != "none" && !filepath.IsAbs(c.Memory) {
+		c.Memory = filepath.Join(filepath.Dir(file), c.Memory)
 	}
 	return nil
 }

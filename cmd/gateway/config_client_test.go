@@ -36,7 +36,7 @@ func TestClientExample(t *testing.T) {
 	}
 	root, _ := parseTree(text)
 	var got map[string]any
-	if err := root.Decode(&got); err != nil || len(got) != 17 {
+	if err := root.Decode(&got); err != nil || len(got) != 18 {
 		t.Errorf("%d keys, %v", len(got), err)
 	}
 }
@@ -51,6 +51,7 @@ func clientFlags(t *testing.T, text string, args ...string) (ClientConfig, error
 	var c ClientConfig
 	f := pflag.NewFlagSet("", pflag.ContinueOnError)
 	c.flags(f)
+	c.loginFlags(f)
 	if err := f.Parse(args); err != nil {
 		t.Fatal(err)
 	}
@@ -58,10 +59,11 @@ func clientFlags(t *testing.T, text string, args ...string) (ClientConfig, error
 }
 
 func TestClientFlagsOverFile(t *testing.T) {
-	c, err := clientFlags(t, "host: a.example\nports: {shared: 1}\nroutes: [web]\nca: ca.pem\nresolver: 9.9.9.9\n",
-		"--port", "2", "--route", "alpn,name", "--web-path", "/x")
+	c, err := clientFlags(t, "host: a.example\nports: {shared: 1}\nroutes: [web]\nca: ca.pem\nresolver: 9.9.9.9\nuser: a@a.example\nmemory: m.json\n",
+		"--port", "2", "--identity", "me.pem", "--route", "alpn,name", "--web-path", "/x")
 	if err != nil || c.Host != "a.example" || c.Ports.Shared != 2 || !slices.Equal(c.Routes, []string{"alpn", "name"}) ||
-		c.WebPath != "/x" || !filepath.IsAbs(c.CA) || c.Resolver != "9.9.9.9" {
+		c.WebPath != "/x" || !filepath.IsAbs(c.CA) || c.Resolver != "9.9.9.9" ||
+		c.Identity != "me.pem" || c.User != "a@a.example" || !filepath.IsAbs(c.Memory) {
 		t.Errorf("%+v, %v", c, err)
 	}
 	var mistakes *MistakesError
