@@ -66,7 +66,7 @@ type HTTP2 struct {
 	pad      int    // of them, padding; negative: its length comes first
 	payload  []byte // of a frame that is not DATA, as far as it is there
 	block    []byte // of headers
-	ended    bool   // the peer's direction has ended with this frame
+	ended    bool   // the peer's direction ends with this frame, or this block
 	received int    // octets that are to be granted anew
 	answer   *answer
 	err      error // for good
@@ -161,7 +161,7 @@ func (s *HTTP2) readHead() error {
 		}
 		return err
 	}
-	s.have, s.inFrame, s.pad, s.ended = 0, true, 0, false
+	s.have, s.inFrame, s.pad, s.ended = 0, true, 0, s.ended && s.inBlock
 	s.left = int(s.head[0])<<16 | int(s.head[1])<<8 | int(s.head[2])
 	s.kind, s.flags = http2.FrameType(s.head[3]), http2.Flags(s.head[4])
 	id := binary.BigEndian.Uint32(s.head[5:]) & math.MaxInt32
@@ -346,7 +346,9 @@ func (s *HTTP2) apply(id http2.SettingID, value uint32) http2.ErrCode {
 	defer s.flow.Unlock()
 	switch id {
 	case http2.SettingInitialWindowSize:
-		s.stream += int64(value) - s.initial
+		if s.stream += int64(value) - s.initial; s.stream > largeWindow {
+			return http2.ErrCodeFlowControl // RFC 9113 section 6.9.2
+		}
 		s.initial = int64(value)
 		s.poke()
 	case http2.SettingMaxFrameSize:
@@ -375,6 +377,15 @@ func (s *HTTP2) granted(id uint32, b []byte) error {
 	if more == 0 {
 		return s.fail(http2.ErrCodeProtocol, "nothing is granted")
 	}
+	if !s.widen(id, more) {
+		return s.fail(http2.ErrCodeFlowControl, "too much is granted")
+	}
+	return nil
+}
+
+// widen widens the window of the stream or, with id 0, of the connection; false:
+// it cannot be so wide.
+func (s *HTTP2) widen(id uint32, more int64) bool {
 	s.flow.Lock()
 	defer s.flow.Unlock()
 	window := &s.conn
@@ -383,13 +394,14 @@ func (s *HTTP2) granted(id uint32, b []byte) error {
 	case s.id:
 		window = &s.stream
 	default:
-		return nil
+		return true
 	}
-	if *window += more; *window > largeWindow {
-		return s.fail(http2.ErrCodeFlowControl, "too much is granted")
+	if *window+more > largeWindow {
+		return false
 	}
+	*window += more
 	s.poke()
-	return nil
+	return true
 }
 
 // grant lets the peer send as much again as has come.

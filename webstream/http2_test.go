@@ -1,0 +1,301 @@
+package webstream_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"posthorn/webstream"
+)
+
+var request = &http.Request{
+	Method: http.MethodPost, URL: &url.URL{Path: "/a/imap"}, Host: "mail.example.org",
+	Header: http.Header{"Content-Type": {"application/octet-stream"}},
+}
+
+// opening is what a client begins with.
+func opening(t testing.TB) []byte {
+	t.Helper()
+	c := &oneWay{Reader: strings.NewReader("")}
+	if _, _, err := webstream.Open(c, request); err != io.EOF {
+		t.Fatal(err)
+	}
+	return c.sent.Bytes()
+}
+
+// h2 is a frame as its octets.
+func h2(kind http2.FrameType, flags http2.Flags, id uint32, payload string) string {
+	n := len(payload)
+	b := []byte{byte(n >> 16), byte(n >> 8), byte(n), byte(kind), byte(flags)}
+	return string(binary.BigEndian.AppendUint32(b, id)) + payload
+}
+
+func TestParseOpening(t *testing.T) {
+	first := opening(t)
+	o, n := webstream.ParseOpening(append(bytes.Clone(first), "more"...))
+	if n != len(first) {
+		t.Fatalf("%d of %d", n, len(first))
+	}
+	r := o.Request
+	if r.Method != "POST" || r.Host != request.Host || r.URL.Path != "/a/imap" || r.Header.Get("Content-Type") != "application/octet-stream" {
+		t.Errorf("%+v", r)
+	}
+	for i := range first {
+		if _, n := webstream.ParseOpening(first[:i]); n != 0 {
+			t.Errorf("%d octets are enough", i)
+		}
+	}
+	// What other clients begin with is others'.
+	var buf bytes.Buffer
+	buf.WriteString(http2.ClientPreface)
+	fr := http2.NewFramer(&buf, nil)
+	fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 6 << 20})
+	fr.WriteWindowUpdate(0, 15<<20)
+	if _, n := webstream.ParseOpening(append(buf.Bytes(), first[len(first)-60:]...)); n != 0 {
+		t.Error("a browser's is taken")
+	}
+}
+
+// accepted is a server's end that has accepted an opening, before more.
+func accepted(t testing.TB, more io.Reader) (*webstream.HTTP2, *oneWay) {
+	t.Helper()
+	o, n := webstream.ParseOpening(opening(t))
+	if n == 0 {
+		t.Fatal("no opening")
+	}
+	c := &oneWay{Reader: more}
+	s, err := o.Accept(c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, c
+}
+
+func TestHTTP2Frames(t *testing.T) {
+	const end, pad, ack = http2.FlagDataEndStream, http2.FlagDataPadded, http2.FlagSettingsAck
+	data := func(flags http2.Flags, payload string) string { return h2(http2.FrameData, flags, 1, payload) }
+	long := strings.Repeat("x", webstream.MaxFrame)
+	for name, tt := range map[string]struct {
+		in   string
+		want string
+		code http2.ErrCode // of a *ProtocolError
+		err  error
+	}{
+		"nothing":               {"", "", 0, nil},
+		"data":                  {data(0, "abc") + data(0, "") + data(end, "d") + data(0, "e"), "abcd", 0, nil},
+		"end alone":             {data(0, "abc") + data(end, ""), "abc", 0, nil},
+		"longest":               {data(0, long), long, 0, nil},
+		"padding":               {data(pad, "\x02abcPP") + data(pad, "\x00") + data(pad|end, "\x01dP"), "abcd", 0, nil},
+		"trailers":              {data(0, "a") + h2(http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, 1, "\x00\x01a\x01b"), "a", 0, nil},
+		"trailers in parts":     {h2(http2.FrameHeaders, http2.FlagHeadersEndStream, 1, "\x00") + h2(http2.FrameContinuation, http2.FlagContinuationEndHeaders, 1, "\x01a\x01b"), "", 0, nil},
+		"settings and ping":     {h2(http2.FrameSettings, 0, 0, "\x00\x05\x00\x00\x50\x00") + h2(http2.FrameSettings, ack, 0, "") + h2(http2.FramePing, 0, 0, "12345678") + data(0, "a"), "a", 0, nil},
+		"unknown":               {h2(0xbb, 0xff, 7, "what is this?") + data(0, "a"), "a", 0, nil},
+		"priority":              {h2(http2.FramePriority, 0, 3, "\x00\x00\x00\x00\x00") + data(0, "a"), "a", 0, nil},
+		"going away well":       {h2(http2.FrameGoAway, 0, 0, "\x00\x00\x00\x01\x00\x00\x00\x00") + data(end, "a"), "a", 0, nil},
+		"too long":              {data(0, long+"x"), "", http2.ErrCodeFrameSize, nil},
+		"long control frame":    {h2(http2.FrameSettings, 0, 0, long[:60000]), "", http2.ErrCodeFrameSize, nil},
+		"padding too long":      {data(pad, "\x05abc"), "", http2.ErrCodeProtocol, nil},
+		"padding of nothing":    {data(pad, ""), "", http2.ErrCodeFrameSize, nil},
+		"another stream":        {h2(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 3, "\x82"), "", http2.ErrCodeRefusedStream, nil},
+		"data of another":       {h2(http2.FrameData, 0, 3, "a"), "", http2.ErrCodeProtocol, nil},
+		"data of none":          {h2(http2.FrameData, 0, 0, "a"), "", http2.ErrCodeProtocol, nil},
+		"headers amid":          {data(0, "a") + h2(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 1, "\x82"), "a", http2.ErrCodeProtocol, nil},
+		"continuation of none":  {h2(http2.FrameContinuation, 0, 1, "a"), "", http2.ErrCodeProtocol, nil},
+		"block broken off":      {h2(http2.FrameHeaders, 0, 1, "\x82") + data(0, "a"), "", http2.ErrCodeProtocol, nil},
+		"push":                  {h2(http2.FramePushPromise, 0, 1, "\x00\x00\x00\x02"), "", http2.ErrCodeProtocol, nil},
+		"odd settings":          {h2(http2.FrameSettings, 0, 0, "abc"), "", http2.ErrCodeFrameSize, nil},
+		"window too large":      {h2(http2.FrameSettings, 0, 0, "\x00\x04\xff\xff\xff\xff"), "", http2.ErrCodeFlowControl, nil},
+		"window overflows":      {h2(http2.FrameWindowUpdate, 0, 1, "\x7f\xff\xff\xff"), "", http2.ErrCodeFlowControl, nil},
+		"nothing granted":       {h2(http2.FrameWindowUpdate, 0, 0, "\x00\x00\x00\x00"), "", http2.ErrCodeProtocol, nil},
+		"short ping":            {h2(http2.FramePing, 0, 0, "1"), "", http2.ErrCodeFrameSize, nil},
+		"ping flood":            {strings.Repeat(h2(http2.FramePing, 0, 0, "12345678"), 301), "", http2.ErrCodeEnhanceYourCalm, nil},
+		"settings flood":        {strings.Repeat(h2(http2.FrameSettings, 0, 0, ""), 301), "", http2.ErrCodeEnhanceYourCalm, nil},
+		"empty data flood":      {strings.Repeat(data(0, ""), 301), "", http2.ErrCodeEnhanceYourCalm, nil},
+		"continuation flood":    {h2(http2.FrameHeaders, 0, 1, "") + strings.Repeat(h2(http2.FrameContinuation, 0, 1, ""), 300), "", http2.ErrCodeEnhanceYourCalm, nil},
+		"endless header block":  {h2(http2.FrameHeaders, 0, 1, "") + strings.Repeat(h2(http2.FrameContinuation, 0, 1, long[:16000]), 5), "", http2.ErrCodeEnhanceYourCalm, nil},
+		"cut off in a head":     {data(0, "abc")[:5], "", 0, io.ErrUnexpectedEOF},
+		"cut off in a frame":    {data(0, "abc")[:11], "ab", 0, io.ErrUnexpectedEOF},
+		"cut off in a block":    {h2(http2.FrameHeaders, 0, 1, "\x82"), "", 0, io.ErrUnexpectedEOF},
+		"reset":                 {data(0, "a") + h2(http2.FrameRSTStream, 0, 1, "\x00\x00\x00\x08"), "a", 0, &webstream.ResetError{}},
+		"going away":            {h2(http2.FrameGoAway, 0, 0, "\x00\x00\x00\x00\x00\x00\x00\x00"), "", 0, &webstream.ResetError{}},
+		"going away in a fault": {h2(http2.FrameGoAway, 0, 0, "\x00\x00\x00\x01\x00\x00\x00\x02"), "", 0, &webstream.ResetError{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for how, in := range map[string]io.Reader{
+				"whole": strings.NewReader(tt.in), "by octets": iotest.OneByteReader(strings.NewReader(tt.in)),
+			} {
+				s, _ := accepted(t, in)
+				got, err := io.ReadAll(s)
+				var refused *webstream.ProtocolError
+				var reset *webstream.ResetError
+				_, wantReset := tt.err.(*webstream.ResetError)
+				switch {
+				case string(got) != tt.want:
+					t.Errorf("%s: read %.20q (%d), want %.20q", how, got, len(got), tt.want)
+				case tt.code != 0 && (!errors.As(err, &refused) || refused.Code != tt.code):
+					t.Errorf("%s: %v, want %v", how, err, tt.code)
+				case wantReset && !errors.As(err, &reset):
+					t.Errorf("%s: %v, want a reset", how, err)
+				case tt.code == 0 && !wantReset && !errors.Is(err, tt.err):
+					t.Errorf("%s: %v, want %v", how, err, tt.err)
+				}
+			}
+		})
+	}
+}
+
+// h2pair is both ends of a stream.
+func h2pair(t testing.TB) (client, server *webstream.HTTP2) {
+	t.Helper()
+	near, far := sockets(t)
+	opened := make(chan *webstream.HTTP2, 1)
+	go func() {
+		s, status, err := webstream.Open(near, request)
+		if status != http.StatusOK || err != nil {
+			t.Errorf("%d, %v", status, err)
+		}
+		opened <- s
+	}()
+	first := make([]byte, 4096)
+	n, _ := far.Read(first)
+	o, length := webstream.ParseOpening(first[:n])
+	if length != n {
+		t.Fatalf("%d of %d octets", length, n)
+	}
+	server, err := o.Accept(far, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return <-opened, server
+}
+
+// sockets is both ends of a TCP connection.
+func sockets(t testing.TB) (near, far net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if near, err = net.Dial("tcp", ln.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if far, err = ln.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close(); far.Close() })
+	return near, far
+}
+
+func TestHTTP2BothWays(t *testing.T) {
+	for _, size := range []int{0, 1, 16384, 16385, 66 << 10, 1 << 20} {
+		client, server := h2pair(t)
+		sent := make([]byte, size)
+		rand.Read(sent)
+		for _, way := range [][2]*webstream.HTTP2{{client, server}, {server, client}} {
+			go func() {
+				way[0].Write(sent)
+				way[0].CloseWrite()
+			}()
+			got, err := io.ReadAll(way[1])
+			if err != nil || !bytes.Equal(got, sent) {
+				t.Fatalf("%d octets: %d came, %v", size, len(got), err)
+			}
+		}
+		if !client.Roomy() {
+			t.Error("the server grants little")
+		}
+		client.Close()
+		server.Close()
+	}
+}
+
+// What a client grants is what it is sent, and who waits for more does so up to
+// a deadline.
+func TestHTTP2FlowControl(t *testing.T) {
+	near, far := net.Pipe()
+	go io.Copy(io.Discard, near)
+	o, _ := webstream.ParseOpening(opening(t))
+	s, err := o.Accept(far, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The stream's window shrinks to ten octets (RFC 9113 section 6.9.2).
+	go func() {
+		io.WriteString(near, h2(http2.FrameSettings, 0, 0, "\x00\x04\x00\x00\x00\x0a")+h2(http2.FrameData, 0, 1, "x"))
+	}()
+	if _, err := s.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	s.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+	if n, err := s.Write(make([]byte, 30)); n != 10 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(n, err)
+	}
+	s.SetWriteDeadline(time.Time{})
+	wrote := make(chan int)
+	go func() { n, _ := s.Write(make([]byte, 30)); wrote <- n }()
+	go io.WriteString(near, h2(http2.FrameWindowUpdate, 0, 1, "\x00\x00\x00\x1e")+h2(http2.FrameData, 0, 1, "x"))
+	if _, err := s.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-wrote; n != 30 {
+		t.Fatal(n)
+	}
+	go func() { n, _ := s.Write(make([]byte, 30)); wrote <- n }()
+	time.Sleep(10 * time.Millisecond)
+	s.Abort()
+	if n := <-wrote; n != 0 {
+		t.Fatal(n)
+	}
+	near.Close()
+}
+
+func FuzzHTTP2(f *testing.F) {
+	f.Add([]byte(h2(http2.FrameData, 0, 1, "abc") + h2(http2.FramePing, 0, 0, "12345678") + h2(http2.FrameData, 9, 1, "\x01dP")))
+	f.Add([]byte(h2(http2.FrameSettings, 0, 0, "\x00\x04\x00\x00\x00\x0a") + h2(http2.FrameHeaders, 5, 1, "\x82")))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		read := func(r io.Reader) (string, error) {
+			s, _ := accepted(t, r)
+			got, err := io.ReadAll(s)
+			return string(got), err
+		}
+		whole, err1 := read(bytes.NewReader(in))
+		octets, err2 := read(iotest.OneByteReader(bytes.NewReader(in)))
+		if whole != octets || (err1 == nil) != (err2 == nil) || len(whole) > len(in) {
+			t.Errorf("%q, %v; by octets %q, %v", whole, err1, octets, err2)
+		}
+	})
+}
+
+func FuzzOpening(f *testing.F) {
+	first := opening(f)
+	f.Add(first)
+	f.Add(append([]byte(http2.ClientPreface), h2(http2.FrameHeaders, 4, 1, "\x82\x87\x84")...))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		o, n := webstream.ParseOpening(in)
+		if n == 0 {
+			return
+		}
+		if n > len(in) || o.Request.URL == nil || o.Request.Method == "" && o.Request.Host == "" {
+			t.Errorf("%d of %d, %+v", n, len(in), o.Request)
+		}
+		if _, err := o.Accept(&oneWay{Reader: strings.NewReader("")}, nil); err != nil {
+			var e *webstream.ProtocolError
+			if !errors.As(err, &e) {
+				t.Error(err)
+			}
+		}
+	})
+}
