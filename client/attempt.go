@@ -20,7 +20,8 @@ type attempt struct {
 	began time.Time
 	step  Step
 	wire  *wire
-	shown bool // the identity's certificate
+	asked bool // for a certificate
+	shown bool // the identity's
 	held  bool // the turn
 	times Times
 }
@@ -90,6 +91,10 @@ func (a *attempt) run(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.d.config.Identity != nil && !a.asked {
+		c.wire.Close()
+		return nil, errNotAsked
+	}
 	a.step = Greeted
 	soon, cancel := context.WithTimeout(ctx, greetingTime)
 	defer cancel()
@@ -110,6 +115,7 @@ func (a *attempt) run(ctx context.Context) (*Conn, error) {
 
 // certificate shows the identity, if there is one and it is this route's turn.
 func (a *attempt) certificate(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	a.asked = true
 	if a.d.config.Identity == nil {
 		return new(tls.Certificate), nil
 	}

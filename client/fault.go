@@ -38,6 +38,7 @@ const (
 	Greeting    Class = "wrong greeting"       // somebody else's greeting, or that of a gateway that will not serve
 	Lost        Class = "lost during login"    // the connection ended after the greeting
 	Overtaken   Class = "another was faster"   // no failure: a race's loser
+	NotAsked    Class = "key not asked for"    // a valid certificate, but no gateway: somebody inspects who may
 	Misdirected Class = "protocol not offered" // TLS succeeded without the ALPN that was asked for
 )
 
@@ -144,6 +145,7 @@ var (
 	errHTTP      = errors.New("an HTTP server answers")
 	errGreeting  = errors.New("not the protocol's greeting")
 	errUnasked   = errors.New("the server says that somebody is logged in, without having seen a key")
+	errNotAsked  = errors.New("who ends TLS here asks for no key, as the gateway does")
 	errNoECH     = errors.New("no ECH configuration is known")
 	errTooLong   = errors.New("the greeting does not end")
 	errOvertaken = errors.New("another route was faster")
@@ -161,14 +163,14 @@ func (e *RouteError) classify() {
 	switch {
 	case errors.Is(err, errOvertaken):
 		e.Class = Overtaken
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
+		e.Class = Silence
 	case errors.As(err, &proxied):
 		e.Class, e.Status = ProxyFault, proxied.Status
 	case errors.As(err, &status):
 		e.Class, e.Status = NoTransport, status.Code
-	case errors.As(err, &name) && !name.IsTimeout:
+	case errors.As(err, &name):
 		e.Class = Unresolved
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
-		e.Class = Silence
 	case errors.As(err, &rejected), errors.Is(err, errNoECH):
 		e.Class = NoECH
 	case errors.As(err, &unverified), errors.Is(err, errPin):
@@ -180,6 +182,8 @@ func (e *RouteError) classify() {
 		}
 	case errors.Is(err, errHTTP):
 		e.Class = HTTP
+	case errors.Is(err, errNotAsked):
+		e.Class = NotAsked
 	case errors.Is(err, errNoALPN):
 		e.Class = Misdirected
 	case errors.Is(err, errGreeting), errors.Is(err, errUnasked), errors.Is(err, errTooLong):

@@ -1,0 +1,217 @@
+package client_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"posthorn/client"
+	"posthorn/client/clienttest"
+)
+
+// liar is a server with a valid certificate, and no other virtues.
+func liar(t *testing.T, ca *clienttest.Authority, ask bool, lie func(c *tls.Conn)) func(*client.Config) {
+	t.Helper()
+	config := &tls.Config{Certificates: []tls.Certificate{ca.Issue(host)}, NextProtos: []string{"imap", "smtp"}}
+	if ask {
+		config.ClientAuth = tls.RequestClientCert
+	}
+	return impostor(t, func(nc net.Conn) {
+		c := tls.Server(nc, config)
+		if c.Handshake() == nil {
+			lie(c)
+		}
+		c.Close()
+	})
+}
+
+// impostor stands at every address.
+func impostor(t *testing.T, serve func(net.Conn)) func(*client.Config) {
+	t.Helper()
+	ln := must(net.Listen("tcp", "127.0.0.1:0"))
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer nc.Close()
+				_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+				serve(nc)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		serving.Wait()
+	})
+	return func(c *client.Config) {
+		c.Timeout, c.LoginTimeout = time.Second, time.Second
+		c.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, ln.Addr().String())
+		}
+	}
+}
+
+func says(text string) func(*tls.Conn) {
+	return func(c *tls.Conn) {
+		_, _ = io.WriteString(c, text)
+		_, _ = io.Copy(io.Discard, c)
+	}
+}
+
+func lieConfig(ca *clienttest.Authority, i *client.Identity, edit ...func(*client.Config)) *client.Dialer {
+	c := client.Config{Host: host, Identity: i, RootCAs: clienttest.Pool(ca), Proxy: client.FixedProxy(nil), Routes: []client.Kind{client.ALPN}}
+	if i == nil {
+		c.User, c.Password = alice, password
+	}
+	for _, e := range edit {
+		e(&c)
+	}
+	return must(client.New(c))
+}
+
+// TestImpostors: what is no gateway ends the route, in time, with its own class.
+func TestImpostors(t *testing.T) {
+	ca := clienttest.NewAuthority(t, "CA")
+	key := must(client.NewIdentity(client.ECDSA, ""))
+	dribble := func(c io.Writer, text string) {
+		for i := range len(text) {
+			if _, err := io.WriteString(c, text[i:i+1]); err != nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	tests := map[string]struct {
+		serve func(*client.Config)
+		key   bool
+		want  client.Class
+	}{
+		"silence":           {impostor(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }), true, client.Silence},
+		"hangs up":          {impostor(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 16<<10)) }), true, client.Closed},
+		"SMTP in the clear": {impostor(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 hello\r\n"); _, _ = io.Copy(io.Discard, c) }), true, client.NotTLS},
+		"a portal": {impostor(t, func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 302 Found\r\n\r\n")
+			_, _ = io.Copy(io.Discard, c)
+		}), true, client.HTTP},
+		"a slow hello": {impostor(t, func(c net.Conn) { dribble(c, "\x16\x03\x03\x40\x00"+strings.Repeat("\x02", 100)) }), true, client.Silence},
+		"an alert": {impostor(t, func(c net.Conn) {
+			_, _ = io.WriteString(c, "\x15\x03\x03\x00\x02\x02\x28")
+			_, _ = io.Copy(io.Discard, c)
+		}), true, client.Alerted},
+		"no key asked for":     {liar(t, ca, false, says("* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi\r\n")), true, client.NotAsked},
+		"PREAUTH for nobody":   {liar(t, ca, false, says("* PREAUTH [CAPABILITY IMAP4rev1] welcome\r\n")), false, client.Greeting},
+		"no greeting":          {liar(t, ca, true, says("")), true, client.Silence},
+		"a slow greeting":      {liar(t, ca, true, func(c *tls.Conn) { dribble(c, "* OK [CAPABILITY IMAP4rev1] hello\r\n") }), true, client.Silence},
+		"an endless one":       {liar(t, ca, true, says("* OK "+strings.Repeat("x", 1<<16))), true, client.Greeting},
+		"of another protocol":  {liar(t, ca, true, says("220 mail ESMTP\r\n")), true, client.Greeting},
+		"busy":                 {liar(t, ca, true, says("* BYE [UNAVAILABLE] Too many connections\r\n")), true, client.Greeting},
+		"HTTP":                 {liar(t, ca, true, says("HTTP/1.1 400 Bad Request\r\n\r\n")), true, client.HTTP},
+		"ends after greeting":  {liar(t, ca, true, func(c *tls.Conn) { _, _ = io.WriteString(c, "* OK hi\r\n") }), false, client.Lost},
+		"never says what":      {liar(t, ca, true, says("* OK hi\r\n")), false, client.Lost},
+		"garbage for a reply":  {liar(t, ca, true, says("* OK hi\r\n\x00\x00\x00\r\n")), false, client.Lost},
+		"another's tagged end": {liar(t, ca, true, says("* OK hi\r\nT9 OK done\r\n")), false, client.Lost},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			identity := key
+			if !tt.key {
+				identity = nil
+			}
+			began := time.Now()
+			c, err := lieConfig(ca, identity, tt.serve).IMAP(within(t, 20*time.Second), nil)
+			if err == nil {
+				c.Close()
+			}
+			checkRoute(t, name, err, want{class: tt.want})
+			if took := time.Since(began); took > 4*time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
+// TestLiars: a server that has not checked the password is not believed, and is
+// not shown it.
+func TestLiars(t *testing.T) {
+	ca := clienttest.NewAuthority(t, "CA")
+	b64 := base64.StdEncoding.EncodeToString
+	// challenge continues the client's nonce, as a server would.
+	challenge := func(line string, iterations int) string {
+		fields := strings.Fields(line)
+		first, _ := base64.StdEncoding.DecodeString(fields[len(fields)-1])
+		_, nonce, _ := strings.Cut(string(first), "r=")
+		return b64(fmt.Appendf(nil, "r=%sxyz,s=%s,i=%d", nonce, b64([]byte("saltsalt")), iterations))
+	}
+	tests := map[string]struct {
+		replies func(tag, line string, n int) string
+		want    error // nil: any *LoginError
+	}{
+		"says yes at once":    {func(tag, _ string, _ int) string { return tag + " OK done" }, client.ErrImpostor},
+		"says yes in between": {func(tag, line string, n int) string { return pick(n, "+ "+challenge(line, 4096), tag+" OK done") }, client.ErrImpostor},
+		"proves nothing": {func(tag, line string, n int) string {
+			return pick(n, "+ "+challenge(line, 4096), "+ "+b64([]byte("v=AAAA")), tag+" OK done")
+		}, nil},
+		"asks for much work": {func(_, line string, n int) string { return pick(n, "+ "+challenge(line, 2_000_000_000)) }, nil},
+		"asks for little":    {func(_, line string, n int) string { return pick(n, "+ "+challenge(line, 1)) }, nil},
+		"has another nonce":  {func(string, string, int) string { return "+ " + b64([]byte("r=other,s=c2FsdA==,i=4096")) }, nil},
+		"says an error":      {func(string, string, int) string { return "+ " + b64([]byte("e=unknown-user")) }, nil},
+		"goes on and on": {func(_, line string, n int) string {
+			return pick(n, "+ "+challenge(line, 4096), "+ "+b64([]byte("v=AAAA")), "+ AAAA")
+		}, nil},
+		"refuses":              {func(tag, _ string, _ int) string { return tag + " NO [AUTHENTICATIONFAILED] no" }, nil},
+		"refuses, then offers": {func(tag, _ string, n int) string { return pick(n, tag+" NO no", tag+" OK yes") }, nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			var heard []string
+			lie := liar(t, ca, true, func(c *tls.Conn) {
+				_, _ = io.WriteString(c, "* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-256 AUTH=PLAIN] hi\r\n")
+				lines := bufio.NewScanner(c)
+				tag := ""
+				for n := 0; lines.Scan(); n++ {
+					mu.Lock()
+					heard = append(heard, lines.Text())
+					mu.Unlock()
+					if n == 0 {
+						tag, _, _ = strings.Cut(lines.Text(), " ")
+					}
+					_, _ = io.WriteString(c, tt.replies(tag, lines.Text(), n)+"\r\n")
+				}
+			})
+			c, err := lieConfig(ca, nil, lie, func(c *client.Config) { c.LoginTimeout = 3 * time.Second }).IMAP(within(t, 20*time.Second), nil)
+			if err == nil {
+				c.Close()
+			}
+			var refused *client.LoginError
+			if !errors.As(err, &refused) || tt.want != nil && !errors.Is(err, tt.want) {
+				t.Errorf("%v", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, line := range heard {
+				if strings.Contains(line, "PLAIN") || strings.Contains(line, b64([]byte("\x00"+alice+"\x00"+password))) {
+					t.Errorf("was sent %q", line)
+				}
+			}
+		})
+	}
+}
+
+// pick returns the nth reply, or the last.
+func pick(n int, replies ...string) string { return replies[min(n, len(replies)-1)] }
