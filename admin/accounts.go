@@ -185,12 +185,12 @@ func (s *Service) ShowAccount(ctx context.Context, who Actor, ref string) (*Acco
 }
 
 // SetDisabled disables or enables an account. Disabling ends its sessions.
-func (s *Service) SetDisabled(ctx context.Context, who Actor, ref string, disabled bool) (*accounts.Account, error) {
+func (s *Service) SetDisabled(ctx context.Context, who Actor, ref string, disabled bool, only ...Condition) (*accounts.Account, error) {
 	action := "account enable"
 	if disabled {
 		action = "account disable"
 	}
-	return s.changeAccount(ctx, who, ref, Event{Action: action}, func(a *accounts.Account) error {
+	return s.changeAccount(ctx, who, ref, Event{Action: action}, only, func(a *accounts.Account) error {
 		if err := s.Accounts.SetDisabled(ctx, a.ID, disabled); err != nil || !disabled {
 			return err
 		}
@@ -199,33 +199,37 @@ func (s *Service) SetDisabled(ctx context.Context, who Actor, ref string, disabl
 	})
 }
 
-// AddAddress gives an account one more address.
-func (s *Service) AddAddress(ctx context.Context, who Actor, ref, address string) (*accounts.Account, error) {
+// AddAddress gives an account one more address. One that it has already stays.
+func (s *Service) AddAddress(ctx context.Context, who Actor, ref, address string, only ...Condition) (*accounts.Account, error) {
 	address, err := parseAddress(address)
 	if err != nil {
 		return nil, err
 	}
 	ev := Event{Action: "account address add", Detail: address}
-	return s.changeAccount(ctx, who, ref, ev, func(a *accounts.Account) error {
+	return s.changeAccount(ctx, who, ref, ev, only, func(a *accounts.Account) error {
+		if slices.Contains(a.Addresses, address) {
+			return nil
+		}
 		return s.Accounts.AddAddress(ctx, a.ID, address)
 	})
 }
 
 // RemoveAddress takes an address from an account.
-func (s *Service) RemoveAddress(ctx context.Context, who Actor, ref, address string) (*accounts.Account, error) {
+func (s *Service) RemoveAddress(ctx context.Context, who Actor, ref, address string, only ...Condition) (*accounts.Account, error) {
 	address, err := parseAddress(address)
 	if err != nil {
 		return nil, err
 	}
 	ev := Event{Action: "account address remove", Detail: address}
-	return s.changeAccount(ctx, who, ref, ev, func(a *accounts.Account) error {
+	return s.changeAccount(ctx, who, ref, ev, only, func(a *accounts.Account) error {
 		return s.Accounts.RemoveAddress(ctx, a.ID, address)
 	})
 }
 
-// changeAccount carries out an operator's change, which ev tells of, and
-// returns the account as it is afterwards.
-func (s *Service) changeAccount(ctx context.Context, who Actor, ref string, ev Event, act func(*accounts.Account) error) (*accounts.Account, error) {
+// changeAccount carries out an operator's change, which ev tells of, where only
+// holds (ErrChanged), and returns the account as it is afterwards.
+func (s *Service) changeAccount(ctx context.Context, who Actor, ref string, ev Event, only []Condition,
+	act func(*accounts.Account) error) (is *accounts.Account, err error) {
 	if err := s.operator(who, ev.Action); err != nil {
 		return nil, err
 	}
@@ -233,16 +237,24 @@ func (s *Service) changeAccount(ctx context.Context, who Actor, ref string, ev E
 	if err != nil {
 		return nil, err
 	}
-	ev.Account, ev.Address = a.ID, a.Primary()
-	var is *accounts.Account
-	err = s.do(ctx, who, &ev, func() error {
-		if err := act(a); err != nil {
+	err = s.exclusively(ctx, a.ID, func() error {
+		a, err := s.Accounts.Get(ctx, a.ID)
+		if err == nil {
+			err = all(only, AccountTag(a))
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", ev.Action, err)
+		}
+		ev.Account, ev.Address = a.ID, a.Primary()
+		return s.do(ctx, who, &ev, func() error {
+			if err := act(a); err != nil {
+				return err
+			}
+			if is, err = s.Accounts.Get(ctx, a.ID); err == nil {
+				ev.change(a, is)
+			}
 			return err
-		}
-		if is, err = s.Accounts.Get(ctx, a.ID); err == nil {
-			ev.change(a, is)
-		}
-		return err
+		})
 	})
 	return is, err
 }
@@ -252,7 +264,7 @@ func (s *Service) changeAccount(ctx context.Context, who Actor, ref string, ev E
 // returns the password when it was generated. One that the account's mail system
 // keeps cannot be set (ErrPasswordElsewhere), but one that is left over here can
 // be removed.
-func (s *Service) SetPassword(ctx context.Context, who Actor, ref string, p NewPassword) (generated string, err error) {
+func (s *Service) SetPassword(ctx context.Context, who Actor, ref string, p NewPassword, only ...Condition) (generated string, err error) {
 	const action = "account password"
 	a, err := s.find(ctx, who, action, ref)
 	if err != nil {
@@ -267,15 +279,20 @@ func (s *Service) SetPassword(ctx context.Context, who Actor, ref string, p NewP
 		return "", fmt.Errorf("%s: %w", action, ErrPasswordElsewhere)
 	}
 	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Detail: p.detail()}
-	err = s.do(ctx, who, &ev, func() error {
-		if err := s.Accounts.SetPassword(ctx, a.ID, password); err != nil {
-			return err
+	err = s.exclusively(ctx, a.ID, func() error {
+		if err := s.checkAccount(ctx, a.ID, only); err != nil {
+			return fmt.Errorf("%s: %w", action, err)
 		}
-		if kept { // it opened none
+		return s.do(ctx, who, &ev, func() error {
+			if err := s.Accounts.SetPassword(ctx, a.ID, password); err != nil {
+				return err
+			}
+			if kept { // it opened none
+				return nil
+			}
+			s.Mux.CloseAccount(a.ID, func(c mux.Info) bool { return c.Identity.Key.IsZero() }, mux.ErrRevoked)
 			return nil
-		}
-		s.Mux.CloseAccount(a.ID, func(c mux.Info) bool { return c.Identity.Key.IsZero() }, mux.ErrRevoked)
-		return nil
+		})
 	})
 	if err != nil || !p.Generate {
 		return "", err

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"mime"
 	"net/http"
 	"reflect"
@@ -9,6 +10,9 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"posthorn/accounts"
+	"posthorn/authkeys"
 )
 
 // APIPath is where the operations' HTTP form stands, on every transport.
@@ -172,6 +176,32 @@ type body[T any] struct{ Body T }
 
 // answer makes one of an operation's result.
 func answer[T any](v T, err error) (*body[T], error) { return &body[T]{v}, err }
+
+// Seen is a request's condition on what it changes.
+type Seen struct {
+	IfMatch string `header:"If-Match" maxLength:"1000" doc:"Change it only if it still has the ETag, or one of those, that was seen; else 412."`
+}
+
+func (s Seen) condition() Condition { return ParseCondition(s.IfMatch) }
+
+// Fresh is a request's condition that what it makes is not there yet.
+type Fresh struct {
+	IfNoneMatch string `header:"If-None-Match" enum:"*" doc:"Create it only if it is not there yet; else 412."`
+}
+
+// check turns the refusal to make what is there already into that of the condition.
+func (f Fresh) check(err error) error {
+	if f.IfNoneMatch == "*" && (errors.Is(err, accounts.ErrTaken) || errors.Is(err, authkeys.ErrTaken)) {
+		return &Problem{Status: http.StatusPreconditionFailed, Code: CodeChanged, Detail: "it is there already"}
+	}
+	return err
+}
+
+// tagged is an answer with the version of what it is about.
+type tagged[T any] struct {
+	ETag string `header:"ETag" doc:"The version of this resource, for If-Match. Of an account it is that of its own record: keys, connections and mail have none of their part in it."`
+	Body T
+}
 
 // nothing is an answer without a body, and a request without parameters.
 type nothing struct{}

@@ -109,12 +109,12 @@ func (s *Service) checkBackend(name string) error {
 
 // SetBackend moves an account to another backend, or with an empty name to that
 // of its domain, and ends its sessions. Mail and passwords stay where they are.
-func (s *Service) SetBackend(ctx context.Context, who Actor, ref, name string) (*accounts.Account, error) {
+func (s *Service) SetBackend(ctx context.Context, who Actor, ref, name string, only ...Condition) (*accounts.Account, error) {
 	ev := Event{Action: "account backend", Detail: name}
 	if name == "" {
 		ev.Detail = "default"
 	}
-	return s.changeAccount(ctx, who, ref, ev, func(a *accounts.Account) error {
+	return s.changeAccount(ctx, who, ref, ev, only, func(a *accounts.Account) error {
 		if err := s.checkBackend(name); err != nil {
 			return err
 		}

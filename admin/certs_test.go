@@ -17,7 +17,7 @@ import (
 )
 
 // certify gives a world self-signed certificates, and a zone to print.
-func (w *world) certify(t *testing.T, publicName string) {
+func (w *world) certify(t testing.TB, publicName string) {
 	t.Helper()
 	var err error
 	w.Certs, err = certs.New(t.Context(), certs.Config{

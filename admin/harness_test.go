@@ -36,7 +36,7 @@ type world struct {
 	log  *muxtest.Log
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	db, err := badgerkv.OpenMemory()
 	if err != nil {
@@ -55,7 +55,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // listen serves a mux whose handler says who is there.
-func (w *world) listen(t *testing.T) {
+func (w *world) listen(t testing.TB) {
 	t.Helper()
 	w.Mux = mux.New(mux.Config{
 		Handlers: map[alpn.Protocol]mux.Handler{alpn.IMAP: greeter{w.Accounts}, alpn.SMTP: greeter{w.Accounts}},
@@ -192,7 +192,7 @@ type mail struct {
 	fail error // what RemoveUser answers
 }
 
-func newMail(t *testing.T) *mail {
+func newMail(t testing.TB) *mail {
 	t.Helper()
 	s, err := mailbox.Open(t.TempDir(), mailbox.Options{Log: zerolog.Nop()})
 	if err != nil {

@@ -227,7 +227,7 @@ type KeyChange struct {
 
 // SetKey changes a key's settings. Sessions that it opened end when they are
 // no longer allowed.
-func (s *Service) SetKey(ctx context.Context, who Actor, f authkeys.Fingerprint, c KeyChange) (*Key, error) {
+func (s *Service) SetKey(ctx context.Context, who Actor, f authkeys.Fingerprint, c KeyChange, only ...Condition) (*Key, error) {
 	const action = "key set"
 	was, a, err := s.findKey(ctx, who, action, f)
 	if err != nil {
@@ -239,11 +239,16 @@ func (s *Service) SetKey(ctx context.Context, who Actor, f authkeys.Fingerprint,
 	}
 	var k authkeys.Key
 	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Key: f.String(), Detail: detail}
-	err = s.do(ctx, who, &ev, func() (err error) {
-		if k, err = s.Keys.Change(ctx, f, apply); err == nil {
-			ev.change(settingsOf(was), settingsOf(k))
+	err = s.exclusively(ctx, a.ID, func() error {
+		if err := s.checkKey(ctx, f, a, only); err != nil {
+			return fmt.Errorf("%s: %w", action, err)
 		}
-		return err
+		return s.do(ctx, who, &ev, func() (err error) {
+			if k, err = s.Keys.Change(ctx, f, apply); err == nil {
+				ev.change(settingsOf(was), settingsOf(k))
+			}
+			return err
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -303,7 +308,7 @@ func expiryText(t time.Time) string {
 
 // RemoveKey deletes a key and ends the sessions that it opened. The record of
 // an account that is gone does not stand in the way.
-func (s *Service) RemoveKey(ctx context.Context, who Actor, f authkeys.Fingerprint) error {
+func (s *Service) RemoveKey(ctx context.Context, who Actor, f authkeys.Fingerprint, only ...Condition) error {
 	const action = "key remove"
 	k, a, err := s.findKey(ctx, who, action, f)
 	if errors.Is(err, accounts.ErrNoAccount) && who.may(action) {
@@ -313,11 +318,16 @@ func (s *Service) RemoveKey(ctx context.Context, who Actor, f authkeys.Fingerpri
 		return err
 	}
 	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Key: f.String(), Detail: k.Name}
-	return s.do(ctx, who, &ev, func() error {
-		was, err := s.Keys.Remove(ctx, f)
-		if err == nil {
-			ev.before(settingsOf(was))
+	return s.exclusively(ctx, a.ID, func() error {
+		if err := s.checkKey(ctx, f, a, only); err != nil {
+			return fmt.Errorf("%s: %w", action, err)
 		}
-		return err
+		return s.do(ctx, who, &ev, func() error {
+			was, err := s.Keys.Remove(ctx, f)
+			if err == nil {
+				ev.before(settingsOf(was))
+			}
+			return err
+		})
 	})
 }

@@ -37,6 +37,7 @@ const (
 	CodeForbidden    = "forbidden"
 	CodeUnauthorized = "unauthorized"
 	CodeThrottled    = "throttled"
+	CodeChanged      = "changed"
 	CodeNoToken      = "no_token"
 	CodeNoSession    = "no_session"
 	CodeInvalid      = "invalid"
@@ -94,6 +95,7 @@ var translations = []struct {
 	{ErrNoECH, http.StatusNotFound, CodeNoECH, "tls.ech.public_name in the configuration turns it on"},
 	{ErrNoBlock, http.StatusNotFound, CodeNoBlock, "block list shows the blocked sources"},
 	{ErrNoConn, http.StatusNotFound, CodeNoConn, "conn list shows the live connections"},
+	{ErrChanged, http.StatusPreconditionFailed, CodeChanged, "get it again, and decide anew"},
 	{ErrNoToken, http.StatusNotFound, CodeNoToken, "token list shows the tokens"},
 	{sessions.ErrNoSession, http.StatusNotFound, CodeNoSession, "session list shows the web sessions"},
 	{ErrNoBackup, http.StatusNotImplemented, CodeNoBackup, "back up the store with its own tools"},

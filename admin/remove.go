@@ -19,7 +19,7 @@ const removalPrefix = "removal/"
 // mail. The records go first, at once, and with them every way in; the mail
 // follows, and Sweep finishes what a crash interrupts. IDs are never used
 // again, so nobody can reach mail that is left over.
-func (s *Service) RemoveAccount(ctx context.Context, who Actor, ref string) error {
+func (s *Service) RemoveAccount(ctx context.Context, who Actor, ref string, only ...Condition) error {
 	const action = "account remove"
 	if err := s.operator(who, action); err != nil {
 		return err
@@ -29,18 +29,26 @@ func (s *Service) RemoveAccount(ctx context.Context, who Actor, ref string) erro
 		return err
 	}
 	ev := Event{Action: action, Account: a.ID, Address: strings.Join(a.Addresses, " ")}
-	return s.do(ctx, who, &ev, func() error {
-		if err := s.putRemoval(ctx, a.ID); err != nil {
-			return err
+	return s.exclusively(ctx, a.ID, func() error {
+		if err := s.checkAccount(ctx, a.ID, only); err != nil {
+			return fmt.Errorf("%s: %w", action, err)
 		}
-		was, err := s.Accounts.Remove(ctx, a.ID)
-		if err != nil {
-			return err
-		}
-		ev.before(was)
-		s.Mux.CloseAccount(a.ID, everyConn, mux.ErrRevoked)
-		return s.removeMail(ctx, a.ID)
+		return s.do(ctx, who, &ev, func() error { return s.removeAccount(ctx, a.ID, &ev) })
 	})
+}
+
+// removeAccount removes an account, and tells ev what it was.
+func (s *Service) removeAccount(ctx context.Context, id string, ev *Event) error {
+	if err := s.putRemoval(ctx, id); err != nil {
+		return err
+	}
+	was, err := s.Accounts.Remove(ctx, id)
+	if err != nil {
+		return err
+	}
+	ev.before(was)
+	s.Mux.CloseAccount(id, everyConn, mux.ErrRevoked)
+	return s.removeMail(ctx, id)
 }
 
 // Sweep finishes removals that a crash interrupted. It runs before the gateway
