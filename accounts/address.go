@@ -106,15 +106,38 @@ var domains = idna.New(
 	idna.VerifyDNSLength(true),
 )
 
+// isPlainDomain reports whether domains would leave s as it is. That is so for
+// nearly all, and every login has to know it several times.
+func isPlainDomain(s string) bool {
+	label := 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '.' && label > 0:
+			label = 0
+			continue
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-' && label > 0 && s[i-1] != '-':
+		default:
+			return false
+		}
+		if label++; label > 63 {
+			return false
+		}
+	}
+	return label > 0 && len(s) <= 253 && !strings.Contains(s, "-.") && s[len(s)-1] != '-'
+}
+
 func parseDomain(s string) (string, error) {
 	if strings.HasPrefix(s, "[") {
 		return "", errors.New("IP addresses are not accepted")
 	}
-	d, err := domains.ToASCII(s)
-	if err != nil {
-		return "", errors.New("not a domain name")
+	d := s
+	if !isPlainDomain(s) {
+		var err error
+		if d, err = domains.ToASCII(s); err != nil {
+			return "", errors.New("not a domain name")
+		}
+		d = strings.ToLower(d)
 	}
-	d = strings.ToLower(d)
 	for label := range strings.SplitSeq(d, ".") {
 		if label == "" || label[0] == '-' || label[len(label)-1] == '-' {
 			return "", errors.New("a label is empty or has a hyphen at an end")

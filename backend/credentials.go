@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"encoding/base64"
 	"strings"
 )
@@ -11,6 +12,9 @@ type credentials struct {
 	user     string
 	password string
 }
+
+// name is that of the user who logs in.
+func (c *credentials) name() string { return cmp.Or(c.identity, c.user) }
 
 // plain is the response of SASL PLAIN (RFC 4616).
 func (c *credentials) plain() []byte {

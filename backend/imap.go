@@ -23,6 +23,7 @@ type imapServer struct {
 	config  Server
 	pool    *upstream.Pool
 	logins  *logins
+	recall  recall
 	timeout time.Duration // of a login
 	started string        // tells this process's connections from those of others
 }
@@ -126,7 +127,11 @@ func (s *imapSession) logIn(c *Client, cred imapCredentials) error {
 		id = idCommand(c, strconv.FormatUint(c.ID, 10)+"."+s.server.started)
 	}
 	d := imapDialog{conn: s.conn}
-	list, head, err := d.logIn(cred, offer, id)
+	at := loginAt{s.conn.Address(), cred.name()}
+	list, head, err := d.logIn(cred, offer, id, s.server.recall.list(at))
+	if err == nil && d.asked {
+		s.server.recall.keep(at, list)
+	}
 	s.capabilities, s.head = afterLogin(list), head
 	return err
 }

@@ -31,6 +31,7 @@ type imapDialog struct {
 	conn  *upstream.Conn
 	lines int              // that have come
 	sent  *imapCredentials // nil: none yet
+	asked bool             // for capabilities, and was answered
 }
 
 var (
@@ -176,6 +177,7 @@ func (d *imapDialog) capabilities(see func(imapReply)) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("CAPABILITY: %w", err)
 	}
+	d.asked = true
 	return list, nil
 }
 

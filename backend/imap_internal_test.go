@@ -58,7 +58,7 @@ func FuzzIMAPDialog(f *testing.F) {
 		}
 		d := imapDialog{conn: conn}
 		id := idCommand(&Client{Names: []string{"name", `a"b`}}, "7.x")
-		list, head, err := d.logIn(imapCredentials{credentials: credentials{user: "alice", password: "s3cr3t"}}, parseIMAPOffer(offers), id)
+		list, head, err := d.logIn(imapCredentials{credentials: credentials{user: "alice", password: "s3cr3t"}}, parseIMAPOffer(offers), id, "")
 		if wire.sent > 1000 {
 			t.Errorf("sent %d octets", wire.sent)
 		}

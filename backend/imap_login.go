@@ -23,8 +23,9 @@ var errIMAPNoWay = fmt.Errorf("%w: it does not offer a mechanism for this login"
 // logIn logs in, once, and returns the capabilities from then on, and what the
 // server has said to the user since. id, if it is not empty, is what is said of
 // the client with ID first. Everything that need not wait for an answer leaves
-// in one write.
-func (d *imapDialog) logIn(cred imapCredentials, offer imapOffer, id []byte) (capabilities string, head []byte, err error) {
+// in one write. A server that does not tell the capabilities is asked for them,
+// if they are not known.
+func (d *imapDialog) logIn(cred imapCredentials, offer imapOffer, id []byte, known string) (capabilities string, head []byte, err error) {
 	parts, err := cred.commands(id, offer)
 	if err != nil {
 		return "", nil, err
@@ -42,6 +43,9 @@ func (d *imapDialog) logIn(cred imapCredentials, offer imapOffer, id []byte) (ca
 	}
 	if list, ok := r.capabilities(); ok {
 		return list, nil, nil
+	}
+	if known != "" {
+		return known, nil, nil
 	}
 	// An untagged list that came before may be of the time before the login.
 	capabilities, err = d.capabilities(func(r imapReply) { head = append(append(head, r.line...), "\r\n"...) })

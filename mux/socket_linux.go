@@ -2,7 +2,6 @@ package mux
 
 import (
 	"net"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,26 +19,31 @@ func (l *Limits) userTimeout() time.Duration  { return l.DeadPeer / 2 }
 
 // tuneSocket sets the options of an accepted connection: package net has its own
 // idea of keepalives, and those that were in the queue when a listener's options
-// changed have its former ones. That delays are off and keepalives on is net's
-// default. What cannot be set is no reason not to serve.
+// changed have its former ones. That delays are off is net's default, and that
+// keepalives are on the listener's or net's. What cannot be set is no reason not
+// to serve.
 func tuneSocket(nc net.Conn, l *Limits) {
-	if tc, ok := nc.(*net.TCPConn); ok {
-		setOption(tc, unix.TCP_KEEPIDLE, l.keepIdle())
-		setOption(tc, unix.TCP_KEEPINTVL, l.keepInterval())
-		setOption(tc, unix.TCP_USER_TIMEOUT, l.userTimeout())
+	tc, ok := nc.(*net.TCPConn)
+	if !ok {
+		return
 	}
-}
-
-func setOption(sc syscall.Conn, option int, d time.Duration) {
-	unit := time.Second
-	if option == unix.TCP_USER_TIMEOUT {
-		unit = time.Millisecond
+	rc, err := tc.SyscallConn()
+	if err != nil {
+		return
 	}
-	if rc, err := sc.SyscallConn(); err == nil {
-		_ = rc.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, option, max(1, int(d/unit)))
-		})
-	}
+	_ = rc.Control(func(fd uintptr) {
+		for _, option := range [...]struct {
+			name int
+			d    time.Duration
+			unit time.Duration
+		}{
+			{unix.TCP_KEEPIDLE, l.keepIdle(), time.Second},
+			{unix.TCP_KEEPINTVL, l.keepInterval(), time.Second},
+			{unix.TCP_USER_TIMEOUT, l.userTimeout(), time.Millisecond},
+		} {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, option.name, max(1, int(option.d/option.unit)))
+		}
+	})
 }
 
 // unsent is how many bytes the peer has not acknowledged yet; negative when

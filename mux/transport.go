@@ -2,6 +2,7 @@ package mux
 
 import (
 	"errors"
+	"io"
 	"math"
 	"net"
 	"os"
@@ -19,6 +20,7 @@ import (
 // take the rest of a message for commands.)
 type transport struct {
 	net.Conn
+	direct  io.ReadWriter // Conn's bytes
 	conn    *Conn
 	in, out atomic.Uint64
 	heard   atomic.Int64 // when bytes last came
@@ -83,7 +85,7 @@ func (t *transport) Read(b []byte) (int, error) {
 		if err := t.armRead(); err != nil {
 			return 0, t.over(err)
 		}
-		n, err := t.Conn.Read(b)
+		n, err := t.direct.Read(b)
 		if n > 0 {
 			t.took(n)
 			if t.hello != nil {
@@ -242,7 +244,7 @@ func (t *transport) send(b []byte) (n int, err error) {
 		if err := t.armWrite(); err != nil {
 			return n, err
 		}
-		m, err := t.Conn.Write(b[n:])
+		m, err := t.direct.Write(b[n:])
 		n += m
 		t.out.Add(uint64(m))
 		if err == nil || !isTimeout(err) {

@@ -1,8 +1,6 @@
 package park
 
 import (
-	"io"
-	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -150,44 +148,4 @@ func (l *Lot) wake(events []unix.EpollEvent) {
 			go w.Wake()
 		}
 	}
-}
-
-// reading is one Read, kept for the next ones: what RawConn.Control is given
-// escapes, and would be garbage each time.
-type reading struct {
-	b    []byte
-	n    int
-	err  error
-	read func(fd uintptr)
-}
-
-var readings = sync.Pool{New: func() any {
-	r := new(reading)
-	r.read = func(fd uintptr) {
-		for {
-			if r.n, r.err = unix.Read(int(fd), r.b); r.err != unix.EINTR {
-				return
-			}
-		}
-	}
-	return r
-}}
-
-// read is Socket.TryRead.
-func read(rc syscall.RawConn, b []byte) (int, error) {
-	r := readings.Get().(*reading)
-	defer readings.Put(r)
-	r.b = b
-	defer func() { r.b = nil }()
-	switch err := rc.Control(r.read); {
-	case err != nil:
-		return 0, err
-	case r.err == unix.EAGAIN:
-		return 0, ErrNothing
-	case r.err != nil:
-		return 0, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", r.err)}
-	case r.n == 0 && len(b) > 0:
-		return 0, io.EOF
-	}
-	return r.n, nil
 }

@@ -29,6 +29,7 @@ type Conn struct {
 	pool    *Pool
 	address *address
 	raw     net.Conn  // below TLS
+	direct  io.Writer // writes to Conn for less; nil: there is none such
 	placed  bool      // it has a place to give back
 	once    sync.Once // gives it back
 
@@ -56,6 +57,14 @@ func (c *Conn) Read(b []byte) (int, error) {
 		return c.R.Read(b)
 	}
 	return c.Conn.Read(b)
+}
+
+// Write writes to the connection.
+func (c *Conn) Write(b []byte) (int, error) {
+	if c.direct != nil {
+		return c.direct.Write(b)
+	}
+	return c.Conn.Write(b)
 }
 
 // Detach lets R go, and returns what it held: who serves the connection from

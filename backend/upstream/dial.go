@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"posthorn/park"
 )
 
 // Dial opens a connection to the address that has the fewest, of those that are
@@ -195,7 +197,8 @@ func (p *Pool) open(ctx context.Context, a *address, header []byte) (*Conn, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{Conn: raw, R: bufio.NewReaderSize(raw, readerSize), pool: p, address: a, raw: raw}
+	direct := park.Direct(raw)
+	c := &Conn{Conn: raw, R: bufio.NewReaderSize(direct, readerSize), direct: direct, pool: p, address: a, raw: raw}
 	if err := c.Within(ctx, p.config.Timeout, func() error { return p.prepare(ctx, c, header) }); err != nil {
 		_ = c.Close()
 		return nil, err

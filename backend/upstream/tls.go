@@ -148,7 +148,7 @@ func (c *Conn) StartTLS(ctx context.Context) error {
 	if err := c.Within(ctx, c.pool.config.Timeout, t.Handshake); err != nil {
 		return fmt.Errorf("TLS: %w", err)
 	}
-	c.Conn = t
+	c.Conn, c.direct = t, nil
 	c.R.Reset(t)
 	return nil
 }

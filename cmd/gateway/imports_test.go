@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 	"handlers/*":           {"mux", "alpn", "accounts", "authkeys", "backend"},
 	"admin":                {"mux", "alpn", "accounts", "authkeys", "certs", "certs/*", "passkeys", "sessions", "store"},
 	"backend":              {"accounts", "mailbox", "backend/upstream", "splice"},
-	"backend/upstream":     {"authkeys"},
+	"backend/upstream":     {"authkeys", "park"},
 	"backend/backendtest":  nil, // for tests
 	"park":                 nil,
 	"splice":               {"park"},
