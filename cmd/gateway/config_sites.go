@@ -101,6 +101,9 @@ func (c *Config) sites() ([]sites.Site, error) {
 	if c.Site.Upstream != "" {
 		all = append(all, sites.Site{Upstream: &sites.Upstream{URL: c.Site.Upstream}})
 	}
+	if c.Admin.Host != "" { // scripts of a site could do there what the operator can
+		all = append(all, sites.Site{Hosts: []string{c.Admin.Host}, Nobody: true})
+	}
 	return all, nil
 }
 
@@ -165,10 +168,13 @@ func (c *Config) checkSites(p *problems) {
 
 // checkSiteNames reports names of a site that are another's.
 func (c *Config) checkSiteNames(p *problems, s *SiteOf, key string) {
-	own := slices.Concat(c.Web.Hosts, c.Web.AskCertificate, []string{c.Admin.Host})
+	own := slices.Concat(c.Web.Hosts, c.Web.AskCertificate)
 	for i, host := range s.Hosts {
 		key := fmt.Sprintf("%s.hosts[%d]", key, i)
 		c.checkWebName(p, key, host)
+		if host == c.Admin.Host {
+			p.add(key, "has the operator's pages (admin.host), and can have no site")
+		}
 		if s.Handover != "" && slices.Contains(own, host) {
 			p.add(key, "has pages of the gateway's own, and cannot be handed over as a whole")
 		}

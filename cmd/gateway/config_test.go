@@ -195,6 +195,7 @@ func TestMistakes(t *testing.T) {
 		{"handed over without a host", "sites:\n  - handover: unix:/a\n", []Mistake{{2, "must name the hosts"}}},
 		{"handed over to nowhere", "sites:\n  - hosts: [a.example]\n    handover: http://a\n", []Mistake{{3, "HOST:PORT"}}},
 		{"handed over with own pages", "web: {hosts: [a.example]}\nsites:\n  - handover: unix:/a\n    hosts: [a.example]\n", []Mistake{{4, "pages of the gateway's own"}}},
+		{"a site with the operator's pages", "admin: {host: a.example}\nsites:\n  - root: /x\n    hosts: [a.example]\n", []Mistake{{4, "operator's pages"}}},
 		{"a site on a mail name", "sites:\n  - root: /x\n    hosts: [imap.localhost]\n", []Mistake{{3, "leads to mail"}}},
 		{"a redirect's target", "sites:\n  - redirect: /there\n", []Mistake{{2, "must be http://HOST"}}},
 		{"a redirect's target with a break", "sites:\n  - redirect: \"https://a/\\r\\nx: y\"\n", []Mistake{{2, "must be http://HOST"}}},

@@ -22,7 +22,7 @@ func TestMountedOnHosts(t *testing.T) {
 		fmt.Fprintf(w, "site %s %s", r.Host, r.RequestURI)
 	}))
 	t.Cleanup(site.Close)
-	behind, err := sites.New([]sites.Site{{Upstream: &sites.Upstream{URL: site.URL}}}, zerolog.Nop())
+	behind, err := sites.New([]sites.Site{{Upstream: &sites.Upstream{URL: site.URL}}, {Hosts: []string{"admin.example.test"}, Nobody: true}}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,6 +51,8 @@ func TestMountedOnHosts(t *testing.T) {
 		{"site", "other.example.test", "POST", "Other.example.test", "/Any/Case.xml", "site Other.example.test /Any/Case.xml"},
 		{"site", "stranger.test", "GET", "stranger.test", "/everywhere", "site stranger.test /everywhere"},
 		{"site", "stranger.test", "GET", "stranger.test", "/healthz", "site stranger.test /healthz"},
+		{"site", "admin.example.test", "GET", "admin.example.test", "/everywhere", "own admin.example.test /everywhere "},
+		{"site", "admin.example.test", "GET", "admin.example.test", "/elsewhere", "404 page not found\n"},
 		{"nothing", "stranger.test", "GET", "stranger.test", "/healthz", "Misdirected Request\n"},
 		{"nothing", "stranger.test", "GET", "stranger.test", "/", "Misdirected Request\n"},
 		{"nothing", "nobody.test", "GET", "nobody.test", "/everywhere", "Misdirected Request\n"},

@@ -17,7 +17,7 @@ import (
 )
 
 // Site says which requests it gets, and who answers them. Exactly one of
-// Upstream, Handover, Folder and Redirect is set.
+// Upstream, Handover, Folder, Redirect and Nobody is set.
 type Site struct {
 	// Hosts are its names, in lower case; empty: every name that is served.
 	Hosts []string
@@ -29,6 +29,9 @@ type Site struct {
 	Handover *Handover
 	Folder   *Folder
 	Redirect *Redirect
+	// Nobody keeps Hosts from all sites, those of every name too, so that no script of
+	// a site is of one origin with pages of the gateway's own.
+	Nobody bool
 }
 
 // Folder is a folder of files to serve, see folder.Open. The folder stands in the

@@ -18,6 +18,7 @@ type table struct {
 	hosts  map[string][]*site // by host, longest path first
 	others []*site            // of hosts that are not in hosts, longest path first
 	handed map[string]*handover
+	nobody map[string]bool // hosts that are kept from all sites
 }
 
 // site is an open Site.
@@ -31,7 +32,7 @@ type site struct {
 }
 
 func (s *Set) open(all []Site) (*table, error) {
-	t := &table{hosts: make(map[string][]*site), handed: make(map[string]*handover)}
+	t := &table{hosts: make(map[string][]*site), handed: make(map[string]*handover), nobody: make(map[string]bool)}
 	for i := range all {
 		key, err := t.add(&all[i], s.log)
 		if err != nil {
@@ -47,7 +48,7 @@ func (s *Set) open(all []Site) (*table, error) {
 	}
 	slices.SortStableFunc(t.others, byPath)
 	for host := range t.hosts {
-		if t.handed[host] == nil {
+		if t.handed[host] == nil && !t.nobody[host] {
 			t.hosts[host] = append(t.hosts[host], t.others...)
 		}
 		slices.SortStableFunc(t.hosts[host], byPath)
@@ -63,11 +64,11 @@ func (t *table) add(c *Site, log zerolog.Logger) (key string, err error) {
 	}
 	s := &site{path: cmp.Or(c.Path, "/"), own: len(c.Hosts) > 0}
 	switch {
-	case c.Handover != nil && c.Path != "" && c.Path != "/":
+	case (c.Handover != nil || c.Nobody) && c.Path != "" && c.Path != "/":
 		return "path", errWhole
 	case !strings.HasPrefix(s.path, "/") || !strings.HasSuffix(s.path, "/") || !Upright(s.path) || strings.Contains(s.path, "//"):
 		return "path", errPath
-	case c.Handover != nil && !s.own:
+	case (c.Handover != nil || c.Nobody) && !s.own:
 		return "hosts", errHosts
 	}
 	if key, err := t.place(s, c); err != nil {
@@ -93,7 +94,7 @@ func (t *table) add(c *Site, log zerolog.Logger) (key string, err error) {
 }
 
 func kinds(c *Site) (n int) {
-	for _, there := range []bool{c.Upstream != nil, c.Handover != nil, c.Folder != nil, c.Redirect != nil} {
+	for _, there := range []bool{c.Upstream != nil, c.Handover != nil, c.Folder != nil, c.Redirect != nil, c.Nobody} {
 		if there {
 			n++
 		}
@@ -113,12 +114,17 @@ func (t *table) place(s *site, c *Site) (key string, err error) {
 	for i, host := range c.Hosts {
 		key := fmt.Sprintf("hosts[%d]", i)
 		switch {
+		case t.nobody[host], c.Nobody && len(t.hosts[host]) > 0:
+			return key, errNobody
 		case t.handed[host] != nil, c.Handover != nil && len(t.hosts[host]) > 0:
 			return key, errHandled
 		case slices.ContainsFunc(t.hosts[host], taken):
 			return key, errTaken
 		}
 		t.hosts[host] = append(t.hosts[host], s)
+		if c.Nobody {
+			t.hosts[host], t.nobody[host] = nil, true
+		}
 	}
 	return "", nil
 }
@@ -179,4 +185,5 @@ var (
 	errHosts   = errors.New("must name the hosts that are handed over")
 	errWhole   = errors.New("a handed over host is handed over as a whole: leave the path out")
 	errHandled = errors.New("has been handed over as a whole, and can have no other site")
+	errNobody  = errors.New("is kept from all sites")
 )
