@@ -78,6 +78,7 @@ func newAPI(s *Service) *api {
 	}, humago.NewAdapter(a.mux, APIPath))
 	schemas.RegisterTypeAlias(reflect.TypeFor[huma.ErrorModel](), reflect.TypeFor[Problem]())
 	a.addGateway()
+	a.addConsole()
 	a.addAccounts()
 	a.addKeys()
 	a.addConns()

@@ -229,7 +229,7 @@ func TestContract(t *testing.T) {
 	call("GET", "/tokens", "", 200)
 	call("GET", "/tokens/"+tok.ID, "", 200)
 	call("DELETE", "/tokens/"+tok.ID, "", 204)
-	for _, path := range []string{"/status", "/metrics", "/limits", "/backends", "/audit?action=account&account=alice@example.org",
+	for _, path := range []string{"/whoami", "/status", "/activity", "/metrics", "/limits", "/backends", "/audit?action=account&account=alice@example.org",
 		"/certificates", "/certificates/example.org", "/tickets", "/ech", "/records/example.org", "/backup"} {
 		call("GET", path, "", 200)
 	}

@@ -48,6 +48,7 @@ func (s *Scope) UnmarshalText(text []byte) (err error) {
 var least = map[string]Scope{
 	"status":         ScopeRead,
 	"metrics":        ScopeRead,
+	"whoami":         ScopeRead,
 	"limit list":     ScopeRead,
 	"backend list":   ScopeRead,
 	"audit":          ScopeRead,
