@@ -2,23 +2,32 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"reflect"
 	"slices"
 
 	"posthorn/admin"
 	"posthorn/handlers/https"
+	"posthorn/handlers/https/console"
 )
 
-// mountAdmin mounts administration on its host name, if it has one.
-func (g *gateway) mountAdmin(s *https.Server) {
+// mountAdmin mounts administration on its host name, if it has one: the API, and the
+// pages that use it.
+func (g *gateway) mountAdmin(s *https.Server) error {
 	g.limits.Store(&g.cfg.Limits)
 	g.admin.Limits = g.describeLimits
 	if g.cfg.Admin.Host == "" {
-		return
+		return nil
 	}
 	g.gate = &admin.Gate{Service: g.admin, Host: g.cfg.Admin.Host, Conn: https.Conn}
 	g.gate.SetKeys(g.cfg.adminKeys())
 	s.Mount(g.cfg.Admin.Host+"/admin/api/", g.gate.Handler())
+	pages, err := console.New(g.log)
+	if err != nil {
+		return err
+	}
+	pages.Mount(func(pattern string, h http.Handler) { mountOn(s, []string{g.cfg.Admin.Host}, pattern, h) })
+	return nil
 }
 
 // describeLimits returns the limits that are in force, beside those that the file

@@ -36,8 +36,9 @@ type Admin struct {
 	// Socket is the unix socket that the commands talk to; empty: admin.sock
 	// in DataDir. Root and the gateway's own user can use it.
 	Socket string `yaml:"socket"`
-	// Host is the server name on which the API is served on the shared port.
-	// Browsers are asked for a client certificate there. Empty: it is not.
+	// Host is the server name on which the API and the operator's pages are served
+	// on the shared port, and no site is. Browsers are asked for a client certificate
+	// there. Empty: they are not.
 	Host string `yaml:"host"`
 	// Keys are those of the operators, who may do everything. (reload)
 	Keys []AdminKey `yaml:"keys"`

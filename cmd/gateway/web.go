@@ -34,7 +34,9 @@ func (g *gateway) httpsServer() (*https.Server, error) {
 	if err := g.mountDiscovery(s); err != nil {
 		return nil, err
 	}
-	g.mountAdmin(s)
+	if err := g.mountAdmin(s); err != nil {
+		return nil, err
+	}
 	return s, g.mountPages(s)
 }
 

@@ -34,6 +34,11 @@ type Browser struct {
 // them (so that passkeys work, which want no excuse).
 func Start(t testing.TB, certificates ...string) *Browser {
 	t.Helper()
+	return start(t, nil, certificates)
+}
+
+func start(t testing.TB, more []chromedp.ExecAllocatorOption, certificates []string) *Browser {
+	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("host-resolver-rules", "MAP * 127.0.0.1"),
@@ -43,6 +48,7 @@ func Start(t testing.TB, certificates ...string) *Browser {
 	if os.Getuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
 	}
+	options = append(options, more...)
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(func() {
