@@ -205,6 +205,8 @@ func TestMistakes(t *testing.T) {
 			{3, "of no use without an https upstream"}, {4, "of no use without redirect"}, {5, "of no use without redirect"}, {6, "of no use without upstream"}}},
 		{"a cache control", "sites:\n  - root: /x\n    cache_control: \"a\\nb\"\n", []Mistake{{3, "header field"}}},
 		{"a pin", "sites:\n  - upstream: https://a\n    pins: [x]\n", []Mistake{{3, "SHA256:"}}},
+		{"web transport", "domains: [a.example]\nweb:\n  transport:\n    path: /a/../b\n    ping: 1ms\n    origins:\n      - https://a.example\n      - http://localhost:8080\n      - https://a.example/\n      - \"*\"\n",
+			[]Mistake{{4, "web.transport.path must begin"}, {5, "web.transport.ping must be between"}, {9, "web.transport.origins[2] must be as"}, {10, "web.transport.origins[3] must be as"}}},
 		{"names that ask", "domains: [a.example]\nweb:\n  ask_certificate: [keys.a.example, imap.a.example]\nadmin:\n  host: smtp.a.example\n",
 			[]Mistake{{3, "web.ask_certificate[1] leads to mail already: imap.a.example"}, {5, "leads to mail already"}}},
 		{"names with pages", "domains: [a.example]\nweb:\n  hosts: [a.example, imap.a.example]\n  session_idle: 1s\n  session_max: 1000d\n",

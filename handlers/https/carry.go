@@ -8,13 +8,19 @@ import (
 )
 
 // carry serves a connection of HTTP/2 that begins with a request for the
-// transport and has no other; false: it has not, and nothing was read.
+// transport and has no other, or with nothing at all; false: it does not, and
+// nothing was read.
 func (s *Server) carry(ctx context.Context, c *mux.Conn) bool {
 	stop := context.AfterFunc(ctx, func() { _ = c.Conn.SetReadDeadline(time.Unix(1, 0)) })
-	_ = c.Conn.SetReadDeadline(time.Now().Add(headerTimeout))
+	end := time.Now().Add(headerTimeout)
+	_ = c.Conn.SetReadDeadline(end)
 	first := c.Peek()
-	if !stop() {
+	switch {
+	case !stop():
 		return false // serve ends it
+	case first == nil && !time.Now().Before(end):
+		c.SetReason(mux.ErrTimeout.Error())
+		return true
 	}
 	_ = c.Conn.SetReadDeadline(time.Time{})
 	o := s.Transport.Find(first)

@@ -13,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"posthorn/client/webtransport"
+	"posthorn/handlers/https/sites"
 	"posthorn/handlers/https/transport"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
@@ -122,26 +125,44 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// Who does not ask for the transport at its path sees what is at any other.
+// Who does not ask for the transport at its path sees what is at any other, with
+// a site behind and without.
 func TestHidden(t *testing.T) {
-	g := start(t)
-	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE"} {
-		request := func(path string) string {
-			return method + " " + path + " HTTP/1.1\nHost: mail.example.org\nContent-Length: 0\nConnection: close"
-		}
-		for _, path := range []string{"/.well-known/posthorn/imap", "/.well-known/posthorn/submission", "/.well-known/posthorn", "/.well-known/posthorn/"} {
-			there, body := g.ask(request(path))
-			elsewhere, want := g.ask(request("/.well-known/posthorm/imap"))
-			there.Header.Del("Date")
-			elsewhere.Header.Del("Date")
-			var a, b strings.Builder
-			there.Header.Write(&a)
-			elsewhere.Header.Write(&b)
-			if there.Status != elsewhere.Status || a.String() != b.String() || body != want || elsewhere.StatusCode != 404 {
-				t.Errorf("%s %s: %s %s%q, elsewhere %s %s%q", method, path, there.Status, a.String(), body, elsewhere.Status, b.String(), want)
-			}
-		}
+	behind := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "the site has no such page", http.StatusNotFound)
+	}))
+	defer behind.Close()
+	set, err := sites.New([]sites.Site{{Upstream: &sites.Upstream{URL: behind.URL}}}, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer set.Close()
+	for name, site := range map[string]*sites.Set{"alone": nil, "site": set} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, func(g *gateway, _ *mux.Config) { g.web.Sites = site })
+			for _, method := range []string{"GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE"} {
+				for _, path := range []string{"/.well-known/posthorn/imap", "/.well-known/posthorn/submission", "/.well-known/posthorn", "/.well-known/posthorn/"} {
+					there, elsewhere := g.look(method, path), g.look(method, "/.well-known/posthorm/imap")
+					if there != elsewhere || !strings.HasPrefix(there, "404") {
+						t.Errorf("%s %s: %s\nelsewhere: %s", method, path, there, elsewhere)
+					}
+					if site != nil && method == "GET" && !strings.Contains(there, "the site has no such page") {
+						t.Errorf("%s: %s", path, there)
+					}
+				}
+			}
+		})
+	}
+}
+
+// look is all of the answer to a request, but for its date.
+func (g *gateway) look(method, path string) string {
+	g.t.Helper()
+	res, body := g.ask(method + " " + path + " HTTP/1.1\nHost: mail.example.org\nContent-Length: 0\nConnection: close")
+	res.Header.Del("Date")
+	var b strings.Builder
+	res.Header.Write(&b)
+	return res.Status + "\n" + b.String() + body
 }
 
 // Off is off, and a secret path is where it is alone.
