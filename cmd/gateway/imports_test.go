@@ -24,7 +24,8 @@ var mayImport = map[string][]string{
 	"autoconf":             nil,
 	"sessions":             {"accounts", "authkeys", "store"},
 	"passkeys":             {"accounts", "store"},
-	"handlers/*":           {"mux", "alpn", "accounts", "authkeys", "backend"},
+	"handlers/*":           {"mux", "alpn", "accounts", "authkeys", "backend", "imapline"},
+	"imapline":             nil,
 	"admin":                {"mux", "alpn", "accounts", "authkeys", "certs", "certs/*", "passkeys", "sessions", "store"},
 	"backend":              {"accounts", "mailbox", "backend/upstream", "splice"},
 	"backend/upstream":     {"authkeys", "park"},
@@ -39,6 +40,7 @@ var mayImport = map[string][]string{
 	"mux/muxtest":          {"alpn"}, // for tests
 	"authkeys":             {"store"},
 	"client":               {"alpn", "authkeys", "client/webtransport"},
+	"client/tunnel":        {"alpn", "client", "imapline", "splice"},
 	"client/clienttest":    nil, // for tests
 	"mailbox":              {"mailbox/*"},
 	"mailbox/*":            {"mailbox/*"},

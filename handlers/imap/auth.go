@@ -11,6 +11,7 @@ import (
 
 	"posthorn/accounts"
 	"posthorn/backend"
+	"posthorn/imapline"
 	"posthorn/mux"
 )
 
@@ -46,27 +47,27 @@ func (d *dialog) preauth(ctx context.Context) (backend.IMAPSession, error) {
 	case err != nil:
 		return nil, byeError(answer(err))
 	}
-	err = d.say("* PREAUTH [CAPABILITY " + printable(session.Capabilities()) + "] " + d.name() + " ready")
+	err = d.say("* PREAUTH [CAPABILITY " + imapline.Printable(session.Capabilities()) + "] " + d.name() + " ready")
 	return d.keep(session, err)
 }
 
 // login executes LOGIN.
-func (d *dialog) login(ctx context.Context, tag string, p *parser) (backend.IMAPSession, error) {
-	if err := p.space(); err != nil {
+func (d *dialog) login(ctx context.Context, tag string, p *imapline.Parser) (backend.IMAPSession, error) {
+	if err := p.Space(); err != nil {
 		return nil, err
 	}
-	user, err := p.astring()
+	user, err := p.Astring()
 	if err != nil {
 		return nil, err
 	}
-	if err := p.space(); err != nil {
+	if err := p.Space(); err != nil {
 		return nil, err
 	}
-	password, err := p.astring()
+	password, err := p.Astring()
 	if err != nil {
 		return nil, err
 	}
-	if err := p.end(); err != nil {
+	if err := p.End(); err != nil {
 		return nil, err
 	}
 	l, err := d.auth.Password(ctx, user, password)
@@ -75,22 +76,22 @@ func (d *dialog) login(ctx context.Context, tag string, p *parser) (backend.IMAP
 
 // authenticate executes AUTHENTICATE (RFC 9051 section 6.2.2), with or without
 // an initial response (RFC 4959).
-func (d *dialog) authenticate(ctx context.Context, tag string, p *parser) (backend.IMAPSession, error) {
-	if err := p.space(); err != nil {
+func (d *dialog) authenticate(ctx context.Context, tag string, p *imapline.Parser) (backend.IMAPSession, error) {
+	if err := p.Space(); err != nil {
 		return nil, err
 	}
-	mechanism, err := p.atom()
+	mechanism, err := p.Atom()
 	if err != nil {
 		return nil, err
 	}
 	var response []byte
-	if p.take(' ') {
-		if response, err = decodeSASL(p.line); err != nil {
+	if p.Take(' ') {
+		if response, err = imapline.DecodeSASL(p.Line); err != nil {
 			return nil, err
 		}
-		p.line = nil
+		p.Line = nil
 	}
-	if err := p.end(); err != nil {
+	if err := p.End(); err != nil {
 		return nil, err
 	}
 	x, err := d.auth.Start(ctx, mechanism)
@@ -117,14 +118,14 @@ func (d *dialog) exchange(x *accounts.Exchange, response []byte) error {
 		if err := d.say("+ " + base64.StdEncoding.EncodeToString(challenge)); err != nil {
 			return transportError{err}
 		}
-		line, err := d.in.line(2 * d.limits.Line)
+		line, err := d.in.Line(2 * d.limits.Line)
 		switch {
 		case err != nil:
 			return transportError{err}
 		case string(line) == "*":
 			return syntaxError("Exchange cancelled")
 		}
-		if response, err = decodeSASL(line); err != nil {
+		if response, err = imapline.DecodeSASL(line); err != nil {
 			return err
 		}
 	}
@@ -133,20 +134,6 @@ func (d *dialog) exchange(x *accounts.Exchange, response []byte) error {
 // transportError is an error of the connection, in the midst of an exchange
 // whose own errors mean something else.
 type transportError struct{ error }
-
-// decodeSASL decodes a response. The empty one is "=" or nothing; some clients
-// write it as "".
-func decodeSASL(b []byte) ([]byte, error) {
-	if len(b) == 0 || string(b) == "=" || string(b) == `""` {
-		return []byte{}, nil
-	}
-	out := make([]byte, base64.StdEncoding.DecodedLen(len(b)))
-	n, err := base64.StdEncoding.Strict().Decode(out, b)
-	if err != nil {
-		return nil, syntaxError("Malformed base64")
-	}
-	return out[:n], nil
-}
 
 // conclude answers a login: with OK once the backend's session is there.
 func (d *dialog) conclude(ctx context.Context, tag, mechanism string, l *accounts.Login, err error) (backend.IMAPSession, error) {
@@ -180,7 +167,7 @@ func (d *dialog) conclude(ctx context.Context, tag, mechanism string, l *account
 		}
 		return nil, nil
 	}
-	err = d.say(tag + " OK [CAPABILITY " + printable(session.Capabilities()) + "] Logged in")
+	err = d.say(tag + " OK [CAPABILITY " + imapline.Printable(session.Capabilities()) + "] Logged in")
 	return d.keep(session, err)
 }
 
@@ -262,9 +249,9 @@ func answer(err error) string {
 	case errors.Is(err, mux.ErrTooMany):
 		return "[LIMIT] Too many connections of this account"
 	case errors.As(err, &backendErr) && backendErr.Code != "":
-		return printable("[" + string(backendErr.Code) + "] " + backendErr.Text)
+		return imapline.Printable("[" + string(backendErr.Code) + "] " + backendErr.Text)
 	case errors.As(err, &backendErr):
-		return printable(backendErr.Text)
+		return imapline.Printable(backendErr.Text)
 	}
 	return unavailable
 }

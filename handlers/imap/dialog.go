@@ -10,6 +10,7 @@ import (
 	"posthorn/accounts"
 	"posthorn/authkeys"
 	"posthorn/backend"
+	"posthorn/imapline"
 	"posthorn/mux"
 )
 
@@ -18,13 +19,19 @@ type dialog struct {
 	*Handler
 	conn    *mux.Conn
 	limits  Limits
-	in      input
+	in      imapline.Input
 	auth    *accounts.Auth // nil in cleartext
 	client  backend.Client // set with auth
 	unwatch func()         // see watch
 
 	commands, bad int
 }
+
+// Errors that are answers: byeError ends the connection, syntaxError the command.
+type (
+	byeError    = imapline.FatalError
+	syntaxError = imapline.SyntaxError
+)
 
 // errOver says that the connection is over and everything was said.
 var errOver = errors.New("imap: connection is over")
@@ -73,19 +80,19 @@ func (d *dialog) command(ctx context.Context) (backend.IMAPSession, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.commands == 0 && isForeign(line) {
+	if d.commands == 0 && imapline.IsForeign(line) {
 		return nil, errNotIMAP
 	}
 	if d.commands++; d.commands > d.limits.Commands {
 		return nil, errTooMany
 	}
-	tag, rest, ok := cutTag(line)
-	p := &parser{in: &d.in, limits: d.limits, proceed: d.proceed, line: rest}
+	tag, rest, ok := imapline.CutTag(line)
+	p := &imapline.Parser{In: &d.in, MaxLine: d.limits.Line, MaxLiteral: d.limits.Literal, Proceed: d.proceed, Line: rest}
 	var session backend.IMAPSession
 	if !ok {
-		p.line = line
+		p.Line = line
 		err = syntaxError("Invalid tag")
-	} else if name, nameErr := p.atom(); nameErr != nil {
+	} else if name, nameErr := p.Atom(); nameErr != nil {
 		err = syntaxError("Missing command")
 	} else {
 		session, err = d.execute(ctx, tag, strings.ToUpper(name), p)
@@ -99,22 +106,22 @@ func (d *dialog) command(ctx context.Context) (backend.IMAPSession, error) {
 // commandLine reads the first line of a command, which may be longer when it
 // has a SASL response in it.
 func (d *dialog) commandLine() ([]byte, error) {
-	line, err := d.in.line(d.limits.Line)
-	if err != errLong {
+	line, err := d.in.Line(d.limits.Line)
+	if err != imapline.ErrLong {
 		return line, err
 	}
-	_, rest, _ := cutTag(d.in.pending())
+	_, rest, _ := imapline.CutTag(d.in.Pending())
 	if !strings.EqualFold(string(rest[:min(len(rest), len(cmdAuthenticate))]), cmdAuthenticate) {
 		return nil, err
 	}
-	return d.in.line(2 * d.limits.Line)
+	return d.in.Line(2 * d.limits.Line)
 }
 
 const cmdAuthenticate = "AUTHENTICATE "
 
 // badCommand answers BAD. What follows a literal that was announced without
 // waiting cannot be told from commands when it was not read.
-func (d *dialog) badCommand(tag, text string, p *parser) error {
+func (d *dialog) badCommand(tag, text string, p *imapline.Parser) error {
 	if err := d.say(tag + " BAD " + text); err != nil {
 		return err
 	}
@@ -122,11 +129,11 @@ func (d *dialog) badCommand(tag, text string, p *parser) error {
 }
 
 // refused counts a bad command.
-func (d *dialog) refused(p *parser) error {
+func (d *dialog) refused(p *imapline.Parser) error {
 	if d.bad++; d.bad >= d.limits.BadCommands {
 		return errTooBad
 	}
-	if p.announces() {
+	if p.Announces() {
 		return errOnItsWay
 	}
 	return nil
@@ -134,7 +141,7 @@ func (d *dialog) refused(p *parser) error {
 
 // execute executes the command whose arguments p has yet to read. Its error is
 // a syntaxError when the command is bad, or ends the connection.
-func (d *dialog) execute(ctx context.Context, tag, name string, p *parser) (backend.IMAPSession, error) {
+func (d *dialog) execute(ctx context.Context, tag, name string, p *imapline.Parser) (backend.IMAPSession, error) {
 	switch name {
 	case "CAPABILITY":
 		return nil, d.simple(p, "* CAPABILITY "+d.capabilities(ctx), tag+" OK CAPABILITY completed")
@@ -166,8 +173,8 @@ func (d *dialog) execute(ctx context.Context, tag, name string, p *parser) (back
 }
 
 // simple answers a command without arguments.
-func (d *dialog) simple(p *parser, lines ...string) error {
-	if err := p.end(); err != nil {
+func (d *dialog) simple(p *imapline.Parser, lines ...string) error {
+	if err := p.End(); err != nil {
 		return err
 	}
 	return d.say(lines...)
@@ -175,8 +182,8 @@ func (d *dialog) simple(p *parser, lines ...string) error {
 
 // startTLS begins TLS (RFC 9051 section 6.2.1). Nothing of the time before it
 // counts after it.
-func (d *dialog) startTLS(ctx context.Context, tag string, p *parser) error {
-	if err := p.end(); err != nil {
+func (d *dialog) startTLS(ctx context.Context, tag string, p *imapline.Parser) error {
+	if err := p.End(); err != nil {
 		return err
 	}
 	if d.auth != nil {
@@ -185,7 +192,7 @@ func (d *dialog) startTLS(ctx context.Context, tag string, p *parser) error {
 	if err := d.say(tag + " OK Begin TLS now"); err != nil {
 		return err
 	}
-	d.in.wipe()
+	d.in.Wipe()
 	d.unwatch()
 	err := d.conn.StartTLS(ctx)
 	d.watch(ctx)

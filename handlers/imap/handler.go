@@ -106,14 +106,14 @@ type panicError interface {
 // yields next.
 func (h *Handler) admit(ctx context.Context, c *mux.Conn) backend.IMAPSession {
 	d := &dialog{Handler: h, conn: c, limits: h.currentLimits()}
-	d.in.conn = c
-	defer d.in.wipe()
+	d.in.Reader = c
+	defer d.in.Wipe()
 	d.watch(ctx)
 	defer func() { d.unwatch() }()
 	session, err := d.run(ctx)
 	switch {
 	case err == nil:
-		c.Unread(bytes.Clone(d.in.pending()))
+		c.Unread(bytes.Clone(d.in.Pending()))
 		return session
 	case ctx.Err() != nil:
 		d.bye(context.Cause(ctx).Error())

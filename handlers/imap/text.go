@@ -1,10 +1,11 @@
 package imap
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"strings"
+
+	"posthorn/imapline"
 )
 
 // say sends lines.
@@ -14,7 +15,7 @@ func (d *dialog) say(lines ...string) error {
 }
 
 // bye says goodbye; there is nothing to be done when that fails.
-func (d *dialog) bye(text string) { _ = d.say("* BYE " + printable(text)) }
+func (d *dialog) bye(text string) { _ = d.say("* BYE " + imapline.Printable(text)) }
 
 // proceed asks for a literal.
 func (d *dialog) proceed() error { return d.say("+ Ready for literal data") }
@@ -26,7 +27,7 @@ func (d *dialog) greet(ctx context.Context) error {
 
 // name is what the server calls itself.
 func (d *dialog) name() string {
-	return printable(cmp.Or(d.Hostname, d.conn.ServerName, "IMAP server"))
+	return imapline.Printable(cmp.Or(d.Hostname, d.conn.ServerName, "IMAP server"))
 }
 
 // capabilities are those before login. In cleartext no mechanism is among them.
@@ -43,8 +44,8 @@ func (d *dialog) capabilities(ctx context.Context) string {
 
 // id answers ID (RFC 2971). What the client says of itself is chatter, which a
 // server behind may hear at login.
-func (d *dialog) id(tag string, p *parser) error {
-	fields, err := parseID(p)
+func (d *dialog) id(tag string, p *imapline.Parser) error {
+	fields, err := p.ID()
 	if err != nil {
 		return err
 	}
@@ -57,57 +58,4 @@ func (d *dialog) id(tag string, p *parser) error {
 		answer = `("` + strings.Join(d.ID, `" "`) + `")`
 	}
 	return d.say("* ID "+answer, tag+" OK ID completed")
-}
-
-const maxIDField = 128 // bytes of a field or value that are kept
-
-// parseID reads SP ("(" [string SP nstring …] ")" / "NIL").
-func parseID(p *parser) (fields []string, err error) {
-	if err := p.space(); err != nil {
-		return nil, err
-	}
-	if bytes.EqualFold(p.line, []byte("NIL")) {
-		p.line = nil
-		return nil, nil
-	}
-	if !p.take('(') {
-		return nil, syntaxError("Expected a list")
-	}
-	for !p.take(')') {
-		if len(fields) > 0 {
-			if err := p.space(); err != nil {
-				return nil, err
-			}
-		}
-		s, err := p.astring() // values may be NIL
-		if err != nil {
-			return nil, err
-		}
-		if fields = append(fields, printable(s[:min(len(s), maxIDField)])); len(fields) > 60 {
-			return nil, syntaxError("Too many fields")
-		}
-	}
-	if len(fields)%2 != 0 {
-		return nil, syntaxError("A field has no value")
-	}
-	return fields, p.end()
-}
-
-// isForeign reports whether a line is of HTTP or SMTP: its sender is lost, or
-// a browser that somebody makes talk to us.
-func isForeign(line []byte) bool {
-	first, _, _ := bytes.Cut(line, []byte(" "))
-	last := line[bytes.LastIndexByte(line, ' ')+1:]
-	return bytes.EqualFold(first, []byte("EHLO")) || bytes.EqualFold(first, []byte("HELO")) ||
-		len(last) == len("HTTP/1.1") && bytes.HasPrefix(last, []byte("HTTP/"))
-}
-
-// printable makes a text fit for a response line.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
 }

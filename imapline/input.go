@@ -1,32 +1,37 @@
-package imap
+package imapline
 
 import (
 	"bytes"
 	"io"
 )
 
-// byeError ends the connection with a BYE that says why.
-type byeError string
+// FatalError is why what follows cannot be understood, fit for the BYE that ends
+// the connection.
+type FatalError string
 
-func (e byeError) Error() string { return string(e) }
+func (e FatalError) Error() string { return string(e) }
 
+// What is wrong with a line.
 const (
-	errLineEnd = byeError("Lines end with CRLF and hold no NUL")
-	errLong    = byeError("Line too long")
+	ErrLineEnd = FatalError("Lines end with CRLF and hold no NUL")
+	ErrLong    = FatalError("Line too long")
 )
 
-// input reads lines and octets from a client that is not trusted.
-type input struct {
-	conn io.Reader
+// Input reads lines and octets from a client that is not trusted. Reader is set
+// before use.
+type Input struct {
+	Reader io.Reader
+
 	buf  []byte // buf[from:] was received and not taken yet
 	from int
 }
 
 const firstRead = 512 // most clients need no more before login
 
-// line returns the next line without its CRLF, which is at most max bytes long.
-// It is valid until the next read.
-func (in *input) line(max int) ([]byte, error) {
+// Line returns the next line without its CRLF, which is at most max bytes long.
+// It is valid until the next read. Its error is
+// ErrLineEnd, ErrLong, or the Reader's.
+func (in *Input) Line(max int) ([]byte, error) {
 	for seen := in.from; ; {
 		i := bytes.IndexAny(in.buf[seen:], "\r\n\x00")
 		if i < 0 {
@@ -34,10 +39,10 @@ func (in *input) line(max int) ([]byte, error) {
 		}
 		switch seen += i; {
 		case seen-in.from > max:
-			return nil, errLong
+			return nil, ErrLong
 		case seen == len(in.buf), seen+1 == len(in.buf) && in.buf[seen] == '\r':
 		case !bytes.HasPrefix(in.buf[seen:], []byte("\r\n")):
-			return nil, errLineEnd
+			return nil, ErrLineEnd
 		default:
 			line := in.buf[in.from:seen]
 			in.from = seen + 2
@@ -50,8 +55,8 @@ func (in *input) line(max int) ([]byte, error) {
 	}
 }
 
-// octets returns the next n octets. They are valid until the next read.
-func (in *input) octets(n int) ([]byte, error) {
+// Octets returns the next n octets. They are valid until the next read.
+func (in *Input) Octets(n int) ([]byte, error) {
 	for len(in.buf)-in.from < n {
 		if err := in.fill(); err != nil {
 			return nil, err
@@ -63,7 +68,7 @@ func (in *input) octets(n int) ([]byte, error) {
 }
 
 // fill receives at least a byte behind what is there, which moves to buf[0:].
-func (in *input) fill() error {
+func (in *Input) fill() error {
 	if in.from > 0 {
 		n := copy(in.buf, in.buf[in.from:])
 		clear(in.buf[n:])
@@ -75,7 +80,7 @@ func (in *input) fill() error {
 		clear(in.buf)
 		in.buf = grown
 	}
-	n, err := in.conn.Read(in.buf[len(in.buf):cap(in.buf)])
+	n, err := in.Reader.Read(in.buf[len(in.buf):cap(in.buf)])
 	in.buf = in.buf[:len(in.buf)+n]
 	switch {
 	case n > 0:
@@ -86,11 +91,11 @@ func (in *input) fill() error {
 	return err
 }
 
-// pending returns what was received and not taken.
-func (in *input) pending() []byte { return in.buf[in.from:] }
+// Pending returns what was received and not taken.
+func (in *Input) Pending() []byte { return in.buf[in.from:] }
 
-// wipe forgets everything that was received: there may be a password in it.
-func (in *input) wipe() {
+// Wipe forgets everything that was received: there may be a password in it.
+func (in *Input) Wipe() {
 	clear(in.buf[:cap(in.buf)])
 	in.buf, in.from = nil, 0
 }
