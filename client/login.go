@@ -111,7 +111,8 @@ func answered(err error) bool {
 	var inIMAP *imap.Error
 	var inSMTP *smtp.SMTPError
 	var inSASL exchangeError
-	return errors.As(err, &inIMAP) || errors.As(err, &inSMTP) || errors.As(err, &inSASL)
+	var inSession *refusal
+	return errors.As(err, &inIMAP) || errors.As(err, &inSMTP) || errors.As(err, &inSASL) || errors.As(err, &inSession)
 }
 
 func (d *Dialer) loginSubmission(ctx context.Context, conn *Conn) (*smtp.Client, error) {
