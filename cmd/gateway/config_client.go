@@ -65,6 +65,9 @@ type ClientConfig struct {
 	// Memory is the file that keeps which route worked in which network; "none":
 	// there is none.
 	Memory string `yaml:"memory"`
+
+	// Tunnel is for "posthorn tunnel" alone.
+	Tunnel TunnelConfig `yaml:"tunnel"`
 }
 
 // flags are those that say how to reach a gateway.
@@ -133,6 +136,7 @@ func (c *ClientConfig) under(file string, given *pflag.FlagSet) error {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	merged.flags(flags)
 	merged.loginFlags(flags)
+	merged.Tunnel.flags(flags)
 	if err := loadClientConfig(file, &merged); err != nil {
 		return err
 	}
@@ -174,6 +178,7 @@ func loadClientConfig(file string, c *ClientConfig) error {
 	if c.Memory != "" && c.Memory != "none" && !filepath.IsAbs(c.Memory) {
 		c.Memory = filepath.Join(filepath.Dir(file), c.Memory)
 	}
+	c.Tunnel.beside(filepath.Dir(file))
 	return nil
 }
 

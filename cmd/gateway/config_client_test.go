@@ -36,7 +36,7 @@ func TestClientExample(t *testing.T) {
 	}
 	root, _ := parseTree(text)
 	var got map[string]any
-	if err := root.Decode(&got); err != nil || len(got) != 18 {
+	if err := root.Decode(&got); err != nil || len(got) != 19 {
 		t.Errorf("%d keys, %v", len(got), err)
 	}
 }

@@ -1,0 +1,175 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"posthorn/alpn"
+)
+
+// Listener is where local programs come to for a protocol.
+type Listener struct {
+	net.Listener
+	Protocol alpn.Protocol
+	// trusted says that the kernel tells who comes, which admit looks at.
+	trusted bool
+}
+
+var (
+	// ErrNotLoopback says that a tunnel does not listen on an address that other
+	// machines can reach.
+	ErrNotLoopback = errors.New("not a loopback address, nor the path of a socket")
+	// ErrStranger says that a connection is another user's.
+	ErrStranger = errors.New("another user of this machine")
+	// ErrInUse says that somebody listens there.
+	ErrInUse = errors.New("somebody listens there already")
+)
+
+// Listen opens the sockets of an address: "127.0.0.1:1143", "[::1]:1143",
+// "localhost:1143" for both of them, or a path, which has a slash in it, for a Unix
+// socket that only this user and root can open. Port 0 is a free one.
+func Listen(p alpn.Protocol, address string) ([]*Listener, error) {
+	if strings.Contains(address, "/") {
+		ln, err := listenUnix(address)
+		if err != nil {
+			return nil, err
+		}
+		return []*Listener{{ln, p, true}}, nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", address, ErrNotLoopback)
+	}
+	if strings.EqualFold(host, "localhost") {
+		return listenLocalhost(p, port)
+	}
+	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() || ip.Zone() != "" {
+		return nil, fmt.Errorf("%q: %w", address, ErrNotLoopback)
+	}
+	ln, err := listenTCP(address)
+	if err != nil {
+		return nil, err
+	}
+	return []*Listener{{ln, p, false}}, nil
+}
+
+// listenLocalhost listens on both loopback addresses. Were one left free, another
+// user could listen there and be told the password by a program that tries it
+// first.
+func listenLocalhost(p alpn.Protocol, port string) ([]*Listener, error) {
+	four, err := listenTCP("127.0.0.1:" + port)
+	if err != nil {
+		return nil, err
+	}
+	all := []*Listener{{four, p, false}}
+	bound := strconv.Itoa(four.Addr().(*net.TCPAddr).Port)
+	six, err := listenTCP("[::1]:" + bound)
+	switch {
+	case err == nil:
+		return append(all, &Listener{six, p, false}), nil
+	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAFNOSUPPORT):
+		return all, nil // there is no IPv6
+	}
+	four.Close()
+	return nil, err
+}
+
+func listenTCP(address string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s: %w", address, ErrInUse)
+	}
+	return ln, err
+}
+
+// listenUnix listens on a path. The socket is made in a directory that nobody else
+// can enter, and appears at its path with its mode; what is left of a tunnel that
+// has gone is replaced.
+func listenUnix(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	if err := vacate(path); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".tunnel-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	hidden := filepath.Join(dir, "s")
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: hidden, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	ln.SetUnlinkOnClose(false)
+	if err = os.Chmod(hidden, 0o600); err == nil {
+		err = os.Rename(hidden, path)
+	}
+	if err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return &unixListener{ln, path}, nil
+}
+
+// vacate makes sure that nobody listens on a path, and that what is there may be
+// replaced.
+func vacate(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("%s: %w, and is no socket", path, fs.ErrExist)
+	}
+	nc, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		nc.Close()
+		return fmt.Errorf("%s: %w", path, ErrInUse)
+	}
+	return nil
+}
+
+// unixListener removes its path when it is closed.
+type unixListener struct {
+	*net.UnixListener
+	path string
+}
+
+func (l *unixListener) Close() error {
+	err := l.UnixListener.Close()
+	if err == nil {
+		err = os.Remove(l.path)
+	}
+	return err
+}
+
+// Addr is the path, not where the socket was made.
+func (l *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
+
+// admit returns ErrStranger for a connection of somebody who may not come here.
+func (l *Listener) admit(nc net.Conn) error {
+	if !l.trusted {
+		return nil
+	}
+	uid, err := peerUser(nc.(*net.UnixConn))
+	if err != nil {
+		return err
+	}
+	if uid != 0 && uid != os.Geteuid() {
+		return fmt.Errorf("%w: %d", ErrStranger, uid)
+	}
+	return nil
+}
