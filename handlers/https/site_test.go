@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -186,6 +187,59 @@ func TestForwarded(t *testing.T) {
 		}
 		if in.Host != serverName || in.Header.Get("X-Forward") != "stays" || in.Header.Get("Via") != "" {
 			t.Errorf("got %q, %v", in.Host, in.Header)
+		}
+	}
+}
+
+// TestCookies: the gateway's own cookies, which sign somebody in, are neither shown
+// to a site on the same host nor set by it.
+func TestCookies(t *testing.T) {
+	got := make(chan []string, 1)
+	g := newSite(t, func(w http.ResponseWriter, r *http.Request) {
+		got <- r.Header["Cookie"]
+		for _, c := range []string{"__Host-posthorn=x; Path=/; Secure", "a=b", "__Host-posthorn-flash=x; Path=/; Secure"} {
+			w.Header().Add("Set-Cookie", c)
+		}
+		if r.Header.Get("Upgrade") != "" {
+			w.Header().Set("Connection", "Upgrade")
+			w.Header().Set("Upgrade", "echo")
+			w.WriteHeader(http.StatusSwitchingProtocols)
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				c.Close()
+			}
+		}
+	})
+	for _, c := range []struct {
+		sent []string
+		want []string
+	}{
+		{[]string{"a=b; __Host-posthorn=secret; c=d"}, []string{"a=b; c=d"}},
+		{[]string{"__Host-posthorn=secret"}, nil},
+		{[]string{"__Host-posthorn=secret;a=b", "__Host-posthorn-flash=x"}, []string{"a=b"}},
+		{[]string{"a=\"; __Host-posthorn=secret\"", "x"}, []string{"a=\"", "x"}},
+		{[]string{"  __Host-posthorn-passkey=secret ; b"}, []string{"b"}},
+		{[]string{"a=__Host-posthorn=1;b;; c"}, []string{"a=__Host-posthorn=1;b;; c"}}, // as it came
+	} {
+		for _, how := range []string{"GET", "POST", "upgrade"} {
+			fields := "Host: " + serverName + "\r\n"
+			for _, s := range c.sent {
+				fields += "Cookie: " + s + "\r\n"
+			}
+			method, more := how, "Connection: close\r\n\r\n"
+			switch how {
+			case "POST":
+				more = "Content-Length: 1\r\nConnection: close\r\n\r\n1"
+			case "upgrade":
+				method, more = "GET", "Connection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+			}
+			out := g.raw(method + " / HTTP/1.1\r\n" + fields + more)
+			if seen := <-got; !slices.Equal(seen, c.want) {
+				t.Errorf("%s with %q: the site sees %q, want %q", how, c.sent, seen, c.want)
+			}
+			if n := strings.Count(strings.ToLower(out), "set-cookie:"); n != 1 || !strings.Contains(out, "a=b") {
+				t.Errorf("%s: the client gets %q", how, out)
+			}
 		}
 	}
 }

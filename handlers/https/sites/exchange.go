@@ -24,6 +24,7 @@ func (s *proxy) exchange(a *answer, protocol string) {
 		s.fail(a, a.r, err)
 		return
 	}
+	keepCookies(res.Header)
 	done, joined := false, false
 	defer func() {
 		switch stopped := stop(); {

@@ -94,7 +94,11 @@ func newProxy(u *Upstream, log zerolog.Logger) (*proxy, error) {
 		Rewrite:      p.rewrite,
 		BufferPool:   &p.buffers,
 		ErrorHandler: p.fail,
-		ErrorLog:     p.outage.silent(),
+		ModifyResponse: func(res *http.Response) error {
+			keepCookies(res.Header)
+			return nil
+		},
+		ErrorLog: p.outage.silent(),
 	}
 	return p, nil
 }
@@ -135,6 +139,7 @@ func (s *proxy) secure() {
 
 // serve passes a request on, and the answer back.
 func (s *proxy) serve(a *answer) {
+	hideCookies(a.r.Header)
 	if a.body == nil {
 		s.exchange(a, upgrade(a.r))
 		return
