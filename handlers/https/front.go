@@ -73,6 +73,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.refuse(w, r, http.StatusBadRequest)
 	default:
 		f.setHeaders(w.Header(), r)
+		routable.Body = http.MaxBytesReader(w, routable.Body, maxBody)
 		f.routes.ServeHTTP(w, routable)
 	}
 }

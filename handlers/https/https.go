@@ -59,6 +59,9 @@ const (
 	requestTimeout = 60 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 64 << 10
+	// maxBody is for what is mounted, where that sets no smaller bound of its own.
+	// Neither sites nor the transport have one.
+	maxBody = 4 << 20
 )
 
 // Mount has h serve a pattern of http.ServeMux. It panics when the pattern is

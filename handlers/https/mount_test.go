@@ -2,6 +2,7 @@ package https_test
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -80,5 +81,30 @@ func TestMountedOnHosts(t *testing.T) {
 			}
 		}
 		g.stop()
+	}
+}
+
+// TestBodiesAreBounded: a handler that sets no bound of its own cannot be made to
+// read for ever.
+func TestBodiesAreBounded(t *testing.T) {
+	read := make(chan error, 1)
+	g := start(t, func(s *https.Server) {
+		s.Mount("POST /swallow", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, err := io.Copy(io.Discard, r.Body)
+			read <- err
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+		}))
+	})
+	for _, h2 := range []bool{false, true} {
+		for size, over := range map[int64]bool{4 << 20: false, 4<<20 + 1: true} {
+			// It comes without a Content-Length.
+			r, err := g.client(h2).Post("https://"+serverName+"/swallow", "text/plain", &zeros{size})
+			if err == nil {
+				r.Body.Close()
+			}
+			if got := errors.As(<-read, new(*http.MaxBytesError)); got != over {
+				t.Errorf("HTTP/2 %v, %d octets: over the limit %v", h2, size, got)
+			}
+		}
 	}
 }
