@@ -157,29 +157,45 @@ func (c *ClientConfig) under(file string, given *pflag.FlagSet) error {
 }
 
 // loadClientConfig reads a file over c. Paths in it are relative to the file.
-func loadClientConfig(file string, c *ClientConfig) error {
+func loadClientConfig(file string, c *ClientConfig) error { return loadClientFile(file, c, c) }
+
+// loadClientFile reads a file over whole, a pointer to what c is a part of.
+func loadClientFile(file string, whole any, c *ClientConfig) error {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	root, mistakes := parseTree(data)
 	if root != nil {
-		mistakes = checkKeys(root, reflect.TypeFor[ClientConfig](), "")
-		mistakes = append(mistakes, mistakesOf(root.Decode(c))...)
+		mistakes = checkKeys(root, reflect.TypeOf(whole).Elem(), "")
+		mistakes = append(mistakes, mistakesOf(root.Decode(whole))...)
 	}
 	if mistakes = byLine(mistakes); len(mistakes) > 0 {
 		return &MistakesError{file, mistakes}
 	}
-	for _, path := range []*string{&c.Identity, &c.PassphraseFile, &c.PasswordFile, &c.CA} {
-		if *path != "" && !filepath.IsAbs(*path) {
-			*path = filepath.Join(filepath.Dir(file), *path)
+	for _, path := range []*string{&c.Identity, &c.PassphraseFile, &c.PasswordFile, &c.CA, &c.Memory} {
+		if *path == "none" && path == &c.Memory {
+			continue
 		}
-	}
-	if c.Memory != "" && c.Memory != "none" && !filepath.IsAbs(c.Memory) {
-		c.Memory = filepath.Join(filepath.Dir(file), c.Memory)
+		if *path, err = beside(file, *path); err != nil {
+			return err
+		}
 	}
 	c.Tunnel.beside(filepath.Dir(file))
 	return nil
+}
+
+// beside is a path that stands in a file: ~/ is the home of whoever reads it, and
+// what is relative is beside the file.
+func beside(file, path string) (string, error) {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		home, err := os.UserHomeDir()
+		return filepath.Join(home, rest), err
+	}
+	if path == "" || filepath.IsAbs(path) {
+		return path, nil
+	}
+	return filepath.Join(filepath.Dir(file), path), nil
 }
 
 // client returns c as the library takes it, with the files that it names read.

@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"client":               {"alpn", "authkeys", "client/webtransport"},
 	"client/tunnel":        {"alpn", "client", "imapline", "splice"},
 	"client/clienttest":    nil, // for tests
+	"client/sendmail":      {"client"},
 	"mailbox":              {"mailbox/*"},
 	"mailbox/*":            {"mailbox/*"},
 	"store/*":              {"store"},
@@ -64,7 +65,7 @@ var onlyHere = map[string][]string{
 	"github.com/danielgtaylor/huma": {"admin"},
 	"github.com/dgraph-io":          {"store/badgerkv", "mailbox"},
 	"go.etcd.io":                    {"store/etcdkv"},
-	"github.com/emersion":           {"handlers/*", "backend", "mailbox/...", "client", "e2e/..."},
+	"github.com/emersion":           {"handlers/*", "backend", "mailbox/...", "client", "client/sendmail", "e2e/..."},
 	module + "/store/badgerkv":      {"cmd/gateway", "e2e/..."},
 	module + "/store/etcdkv":        {"cmd/gateway", "e2e/..."},
 	module + "/cmd/gateway":         nil,

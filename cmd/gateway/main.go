@@ -15,10 +15,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
 	"posthorn/admin"
+	"posthorn/client/sendmail"
 )
 
 //go:generate go test -run ^TestReference$ . -update
@@ -50,16 +52,33 @@ func (e *env) run() int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	root := newRoot(e)
-	root.SetArgs(e.args[1:])
+	root.SetArgs(e.commandLine())
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
 	}
 	e.report(err)
+	if x := (*sendmail.Error)(nil); errors.As(err, &x) {
+		return int(x.Code)
+	}
 	if u := (*usageError)(nil); errors.As(err, &u) {
 		return exitUsage
 	}
 	return exitError
+}
+
+// commandLine is what was asked for, with the subcommand that the name stands for
+// under which the program was started.
+func (e *env) commandLine() []string {
+	switch filepath.Base(e.args[0]) {
+	case "sendmail":
+		return append([]string{"sendmail"}, e.args[1:]...)
+	case "mailq":
+		return append([]string{"sendmail", "-bp"}, e.args[1:]...)
+	case "newaliases":
+		return []string{"sendmail", "-bi"}
+	}
+	return e.args[1:]
 }
 
 // report tells of an error: what went wrong, then what to do about it.

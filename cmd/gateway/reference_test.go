@@ -80,17 +80,21 @@ func describe(w io.Writer, cmd *cobra.Command) {
 }
 
 func describeFlag(w io.Writer, f *pflag.Flag) {
-	if f.Name == "help" {
+	if f.Name == "help" || f.Hidden {
 		return
+	}
+	name := "--" + f.Name
+	if f.Shorthand != "" {
+		name = "-" + f.Shorthand + "`, `" + name
 	}
 	value, usage := pflag.UnquoteUsage(f)
 	if value != "" {
 		value = " " + value
 	}
-	if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0s" {
+	if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0s" && f.DefValue != "[]" {
 		usage += " (default " + f.DefValue + ")"
 	}
-	fmt.Fprintf(w, "| `--%s%s` | %s |\n", f.Name, value, usage)
+	fmt.Fprintf(w, "| `%s%s` | %s |\n", name, value, usage)
 }
 
 // Every command that does something has a text, an example and a use.

@@ -63,7 +63,7 @@ exit code is 0, 1 for an error, 2 for a command line that cannot be understood.`
 	f.StringVar(&c.socketPath, "socket", "", "use the admin socket `PATH`, whatever the configuration says")
 	c.remote.flags(f)
 	root.AddCommand(c.serveCmd(), c.statusCmd(), c.accountCmd(), c.keyCmd(), c.connCmd(), c.certCmd(), c.echCmd(), c.dnsCmd(),
-		c.sessionCmd(), c.backendCmd(), c.blockCmd(), c.tokenCmd(), c.auditCmd(), c.probeCmd(), c.tunnelCmd(),
+		c.sessionCmd(), c.backendCmd(), c.blockCmd(), c.tokenCmd(), c.auditCmd(), c.probeCmd(), c.tunnelCmd(), c.sendmailCmd(),
 		c.backupCmd(), c.restoreCmd(), c.configCmd(), c.versionCmd())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	c.group(root)

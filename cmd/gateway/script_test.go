@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -25,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"posthorn": main, "imapclient": imapClient, "imaplogin": imapLogin, "systemd": systemd})
+	testscript.Main(m, map[string]func(){"posthorn": main, "sendmail": main, "mailq": main, "imapclient": imapClient, "imaplogin": imapLogin, "systemd": systemd})
 }
 
 func TestScripts(t *testing.T) {
@@ -43,6 +44,7 @@ func TestScripts(t *testing.T) {
 			"connection":  connectionCmd,
 			"get":         getCmd,
 			"trust":       trustCmd,
+			"exits":       exitsCmd,
 
 			"mailserver": mailserverCmd,
 			"backends":   backendsCmd,
@@ -214,4 +216,14 @@ func getCmd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s: %s", args[0], resp.Status)
 	}
 	fmt.Fprintf(ts.Stdout(), "%s", body)
+}
+
+// exitsCmd runs a command that must end with the exit code that is the first
+// argument.
+func exitsCmd(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	exit := (*exec.ExitError)(nil)
+	if !errors.As(err, &exit) || strconv.Itoa(exit.ExitCode()) != args[0] {
+		ts.Fatalf("it ends with %v", err)
+	}
 }
