@@ -18,6 +18,9 @@ type mailbox struct {
 // people and programs write: names without a domain, dots in names, groups, and
 // commas without anything between them. It does not look at the addresses.
 func mailboxes(list string) (all []mailbox, err error) {
+	if strings.ContainsAny(list, "\r\n") { // those of a header field are unfolded
+		return nil, failure(DataErr, "%q has line breaks", short(list))
+	}
 	p := listParser{}
 	for i := 0; i < len(list); i++ {
 		c := list[i]
