@@ -60,13 +60,23 @@ func TestUnitVerifies(t *testing.T) {
 		files = append(files, write(name, strings.ReplaceAll(string(text), "/usr/local/bin/posthorn", binary)))
 	}
 	verify := func(files ...string) (string, error) {
-		out, err := exec.Command("systemd-analyze", append([]string{"verify"}, files...)...).CombinedOutput()
+		cmd := exec.Command("systemd-analyze", append([]string{"verify"}, files...)...)
+		cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+dir) // which users have
+		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
 	if out, err := verify(files...); err != nil || out != "" {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
-	text, _ := os.ReadFile(files[0])
+	text, err := os.ReadFile("../examples/posthorn-tunnel.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tunnel := write("posthorn-tunnel.service", strings.ReplaceAll(string(text), "/usr/local/bin/posthorn", binary))
+	if out, err := verify("--user", tunnel); err != nil || out != "" {
+		t.Errorf("verify the tunnel's: %v\n%s", err, out)
+	}
+	text, _ = os.ReadFile(files[0])
 	if out, _ := verify(write("other.service", strings.Replace(string(text), "ProtectHome=", "ProtectHomes=", 1))); !strings.Contains(out, "ProtectHomes") {
 		t.Errorf("verify overlooks a directive that is none: %q", out)
 	}
