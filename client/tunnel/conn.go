@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -44,6 +45,7 @@ type dialect interface {
 type boundary interface {
 	pass(b []byte) // goes by
 	here() bool
+	parted() bool // the gateway itself has said goodbye
 }
 
 // errOver says that the connection is over and everything was said.
@@ -194,6 +196,9 @@ type watched struct {
 func (w *watched) Read(b []byte) (int, error) {
 	n, err := w.Session.Read(b)
 	w.boundary.pass(b[:n])
+	if err == io.EOF && w.boundary.here() && !w.boundary.parted() {
+		err = io.ErrUnexpectedEOF // it did not mean to end: the program is told
+	}
 	return n, err
 }
 

@@ -102,12 +102,14 @@ func startGateway(t testing.TB) *gateway {
 func (g *gateway) listen(server *mux.Server) {
 	var serving sync.WaitGroup
 	for number, port := range map[uint16]alpn.Port{443: alpn.Shared, 993: alpn.IMAPS, 465: alpn.Submissions} {
-		address := g.ports[number]
-		if address == "" {
+		address, again := g.ports[number]
+		if !again {
 			address = "127.0.0.1:0"
 		}
 		ln := must(net.Listen("tcp", address))
-		g.ports[number] = ln.Addr().String()
+		if !again {
+			g.ports[number] = ln.Addr().String()
+		}
 		serving.Go(func() { _ = server.Serve(context.Background(), ln, port) })
 	}
 	g.stop = func() {
@@ -129,16 +131,16 @@ func (g *gateway) register(i *client.Identity, noPreauth bool) {
 // running is a tunnel that runs.
 type running struct {
 	*tunnel.Tunnel
-	t            testing.TB
-	imap, smtp   string // addresses
-	unix         string // of IMAP
-	unixSMTP     string
-	password     string
-	end          func() // ends it, and waits
-	mu           sync.Mutex
-	states       []tunnel.State
-	log          *muxtest.Log
-	hash         *tunnel.Password
+	t          testing.TB
+	imap, smtp string // addresses
+	unix       string // of IMAP
+	unixSMTP   string
+	password   string
+	end        func() // ends it, and waits
+	mu         sync.Mutex
+	states     []tunnel.State
+	log        *muxtest.Log
+	hash       *tunnel.Password
 }
 
 type option func(*tunnel.Config)
@@ -151,7 +153,7 @@ func startTunnel(t testing.TB, g *gateway, n *clienttest.Network, edit ...option
 	c := tunnel.Config{
 		Client: client.Config{
 			Host: host, Identity: g.key, RootCAs: clienttest.Pool(g.ca), DialContext: n.DialContext,
-			Proxy: client.FixedProxy(nil), ECHConfigList: ech.List(must(ech.Generate(1, "public.example.org", 40))), Timeout: 2 * time.Second,
+			Proxy: client.FixedProxy(nil), ECHConfigList: ech.List(must(ech.Generate(1, "public.example.org", 40))), Timeout: 5 * time.Second,
 		},
 		Password: r.hash, Changed: r.changed, Log: zerolog.New(r.log), Grace: 2 * time.Second,
 		Network: func() string { return "test" },

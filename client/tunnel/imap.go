@@ -196,14 +196,8 @@ func (d *imapDialog) ask(challenge string) ([]byte, error) {
 
 // conclude answers a login: with OK once the gateway's session is there.
 func (d *imapDialog) conclude(ctx context.Context, tag, password string) (*client.Session, error) {
-	if d.check(ctx, password) != nil {
-		if err := d.say(tag + " " + wrongIMAP); err != nil {
-			return nil, err
-		}
-		if d.failed >= maxGuesses {
-			return nil, errGuessed
-		}
-		return nil, nil
+	if err := d.check(ctx, password); err != nil {
+		return nil, d.deny(err, tag+" "+wrongIMAP)
 	}
 	s, err := d.session(ctx, alpn.IMAP)
 	if err != nil {
@@ -219,15 +213,6 @@ func (d *imapDialog) keep(s *client.Session, err error) (*client.Session, error)
 		return nil, err
 	}
 	return s, nil
-}
-
-// over tells why the gateway is out of reach, unless the tunnel itself ends.
-func (d *imapDialog) over(ctx context.Context, err error, lines ...string) error {
-	if ctx.Err() != nil {
-		return err
-	}
-	_ = d.say(lines...)
-	return errOver
 }
 
 // unavailable words for programs why there is no session (RFC 5530). The password
@@ -252,11 +237,6 @@ func after(s *client.Session) string {
 	return strings.Join(caps, " ")
 }
 
-func (d *imapDialog) say(lines ...string) error {
-	_, err := d.Write([]byte(strings.Join(lines, "\r\n") + "\r\n"))
-	return err
-}
-
 func (d *imapDialog) proceed() error { return d.say("+ Ready for literal data") }
 
 func (d *imapDialog) goodbye(cause error) []byte {
@@ -270,7 +250,9 @@ func (d *imapDialog) boundary() boundary { return new(imapBoundary) }
 type imapBoundary struct {
 	literal uint64 // octets of one that have yet to come
 	line    []byte // the end of the line that has begun
+	begun   []byte // the beginning of the response that has begun
 	inside  bool   // of a response
+	bye     bool
 }
 
 // maxAnnounce is the longest announcement of a literal: {18446744073709551615}.
@@ -284,21 +266,26 @@ func (s *imapBoundary) pass(b []byte) {
 			b = b[n:]
 			continue
 		}
-		i := bytes.IndexByte(b, '\n')
-		if i < 0 {
-			s.keep(b)
+		text, rest, whole := bytes.Cut(b, []byte{'\n'})
+		s.keep(text)
+		if !whole {
 			s.inside = true
 			return
 		}
-		s.keep(b[:i])
-		b = b[i+1:]
-		s.literal, s.inside = announced(s.line)
+		b = rest
+		s.bye = s.bye || bytes.EqualFold(s.begun, []byte(bye))
+		if s.literal, s.inside = announced(s.line); !s.inside {
+			s.begun = s.begun[:0]
+		}
 		s.line = s.line[:0]
 	}
 }
 
-// keep keeps the end of a line.
+const bye = "* BYE"
+
+// keep keeps the end of a line, and the beginning of a response.
 func (s *imapBoundary) keep(b []byte) {
+	s.begun = append(s.begun, b[:min(len(b), len(bye)-len(s.begun))]...)
 	b = b[max(0, len(b)-maxAnnounce):]
 	if over := len(s.line) + len(b) - maxAnnounce; over > 0 {
 		s.line = s.line[:copy(s.line, s.line[min(over, len(s.line)):])]
@@ -322,4 +309,5 @@ func announced(line []byte) (size uint64, ok bool) {
 	return size, true
 }
 
-func (s *imapBoundary) here() bool { return s.literal == 0 && !s.inside }
+func (s *imapBoundary) here() bool   { return s.literal == 0 && !s.inside }
+func (s *imapBoundary) parted() bool { return s.bye }

@@ -34,9 +34,17 @@ var errWrong = errors.New("wrong local password")
 // errMechanism says that a SASL mechanism is not offered.
 var errMechanism = errors.New("no such mechanism")
 
-// check returns nil when a program may sign in with a password. After a wrong one
-// it takes its time, and more so the more of them there are, from wherever. A
-// right one never waits.
+// How long the answer to a wrong password takes: more for each on a connection,
+// and when there are many everywhere, up to a bound, at which the connection ends
+// without an answer.
+const (
+	wrongDelay    = 500 * time.Millisecond
+	maxWrongDelay = 3 * time.Second
+)
+
+// check returns nil when a program may sign in with a password, and errWrong after
+// a while when it may not, or errGuessed when it may not try again either. A right
+// one never waits.
 func (c *conn) check(ctx context.Context, password string) error {
 	want := c.config.Password
 	if c.trusted || want == nil || want.Verify(password) {
@@ -45,11 +53,44 @@ func (c *conn) check(ctx context.Context, password string) error {
 	}
 	c.failed++
 	c.config.Log.Warn().Int("failed", c.failed).Msg("wrong local password")
-	sleep(ctx, time.Duration(c.failed)*500*time.Millisecond)
-	if c.guesses.Wait(ctx) != nil {
-		<-ctx.Done() // it would be over by then
+	turn := c.guesses.Reserve()
+	delay := max(turn.Delay(), time.Duration(c.failed)*wrongDelay)
+	if delay > maxWrongDelay {
+		turn.Cancel()
+		sleep(ctx, maxWrongDelay)
+		return errGuessed
 	}
+	sleep(ctx, delay)
 	return errWrong
+}
+
+// deny answers a password that check did not take.
+func (c *conn) deny(why error, answer string) error {
+	if why != errWrong {
+		return why
+	}
+	if err := c.say(answer); err != nil {
+		return err
+	}
+	if c.failed >= maxGuesses {
+		return errGuessed
+	}
+	return nil
+}
+
+// over tells why the gateway is out of reach, unless the tunnel itself ends.
+func (c *conn) over(ctx context.Context, err error, lines ...string) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	_ = c.say(lines...)
+	return errOver
+}
+
+// say sends lines.
+func (c *conn) say(lines ...string) error {
+	_, err := c.Write([]byte(strings.Join(lines, "\r\n") + "\r\n"))
+	return err
 }
 
 // credentials carries an exchange of PLAIN (RFC 4616) or LOGIN to its end, and

@@ -111,7 +111,7 @@ func (d *smtpDialog) greet(ctx context.Context, verb, arg string) error {
 	d.hello = true
 	lines := []string{"250-" + d.host}
 	for _, o := range offers {
-		keyword, _, _ := strings.Cut(strings.ToUpper(o), " ")
+		keyword, _, _ := strings.Cut(strings.ReplaceAll(strings.ToUpper(o), "=", " "), " ") // AUTH=… is an old form
 		if keyword != "STARTTLS" && keyword != "AUTH" {
 			lines = append(lines, "250-"+o)
 		}
@@ -146,14 +146,8 @@ func (d *smtpDialog) auth(ctx context.Context, arg string) (*client.Session, err
 	case err != nil:
 		return nil, err
 	}
-	if d.check(ctx, password) != nil {
-		if err := d.say(replyWrong); err != nil {
-			return nil, err
-		}
-		if d.failed >= maxGuesses {
-			return nil, errGuessed
-		}
-		return nil, nil
+	if err := d.check(ctx, password); err != nil {
+		return nil, d.deny(err, replyWrong)
 	}
 	s, err := d.session(ctx, alpn.SMTP)
 	if err != nil {
@@ -216,20 +210,6 @@ func away(err error) string {
 	return replyAway
 }
 
-// over tells why the gateway is out of reach, unless the tunnel itself ends.
-func (d *smtpDialog) over(ctx context.Context, err error, lines ...string) error {
-	if ctx.Err() != nil {
-		return err
-	}
-	_ = d.say(lines...)
-	return errOver
-}
-
-func (d *smtpDialog) say(lines ...string) error {
-	_, err := d.Write([]byte(strings.Join(lines, "\r\n") + "\r\n"))
-	return err
-}
-
 func (d *smtpDialog) goodbye(cause error) []byte {
 	return []byte("421 4.3.2 " + imapline.Printable(cause.Error()) + "\r\n")
 }
@@ -241,24 +221,24 @@ type smtpBoundary struct {
 	line   [4]byte // the beginning of the line that has begun
 	n      int
 	inside bool // of a reply
+	bye    bool
 }
 
 func (s *smtpBoundary) pass(b []byte) {
 	for len(b) > 0 {
 		s.inside = true
-		i := bytes.IndexByte(b, '\n')
-		text := b
-		if i >= 0 {
-			text = b[:i]
-		}
+		text, rest, whole := bytes.Cut(b, []byte{'\n'})
 		s.n += copy(s.line[s.n:], text)
-		if i < 0 {
+		if !whole {
 			return
 		}
+		code := string(s.line[:min(s.n, 3)])
+		s.bye = s.bye || code == "221" || code == "421"
 		s.inside = s.n == 4 && s.line[3] == '-'
 		s.n = 0
-		b = b[i+1:]
+		b = rest
 	}
 }
 
-func (s *smtpBoundary) here() bool { return !s.inside }
+func (s *smtpBoundary) here() bool   { return !s.inside }
+func (s *smtpBoundary) parted() bool { return s.bye }

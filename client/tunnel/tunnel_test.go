@@ -100,6 +100,10 @@ func TestMatrix(t *testing.T) {
 			t.Parallel()
 			n := clienttest.New(t, g.ports, tt.rules)
 			r := startTunnel(t, g, n, func(c *tunnel.Config) {
+				c.Client.Timeout = 2 * time.Second
+				if tt.reach {
+					c.Client.Timeout = 15 * time.Second // the race detector takes its time
+				}
 				if tt.proxy != nil {
 					c.Client.Proxy = client.FixedProxy(tt.proxy(n))
 				}

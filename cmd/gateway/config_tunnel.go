@@ -25,8 +25,11 @@ func (c *TunnelConfig) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.State, "state", "", "keep the local password, hashed, in `FILE` (default in the user's state directory)")
 }
 
-// beside makes paths relative to a directory.
+// beside makes paths relative to a directory. A path keeps a slash.
 func (c *TunnelConfig) beside(dir string) {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
 	resolve := func(path *string) {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)

@@ -1,0 +1,383 @@
+package tunnel_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"posthorn/alpn"
+	"posthorn/client"
+	"posthorn/client/clienttest"
+	"posthorn/client/tunnel"
+)
+
+// TestGatewayGone: the gateway is killed, programs hear of it, and when it is back
+// they get through again.
+func TestGatewayGone(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	n := clienttest.New(t, g.ports, clienttest.Rules{})
+	r := startTunnel(t, g, n)
+	in, sending := dial(t, r.unix), dial(t, r.unixSMTP)
+	in.expect("* PREAUTH")
+	sending.expect("220 ")
+	sending.say("EHLO x\r\nMAIL FROM:<" + alice + ">\r\n")
+	sending.until("250 AUTH")
+	sending.expect("250 ")
+	g.stop()
+	in.expect("* BYE ", "EOF")
+	sending.expect("421 ", "EOF")
+	p := dial(t, r.imap)
+	p.expect("* OK")
+	p.say("a LOGIN x " + r.password + "\r\n")
+	p.expect("a NO [UNAVAILABLE] ", "* BYE", "EOF")
+	if s := r.state(alpn.IMAP); s.Route != nil || !errors.As(s.Err, new(*client.DialError)) {
+		t.Errorf("state %+v", s)
+	}
+	q := dial(t, r.smtp)
+	q.expect("220 ")
+	q.say("EHLO x\r\n") // what it offers is known
+	q.until("250 AUTH")
+	q.say("AUTH LOGIN eA==\r\n")
+	q.expect("334 ")
+	q.say("eA==\r\n")
+	q.expect("535 ")
+	g.serve()
+	if inIMAP, inSMTP := useIMAP(r), useSMTP(r); inIMAP != nil || inSMTP != nil {
+		t.Errorf("%v, %v", inIMAP, inSMTP)
+	}
+	if s := r.state(alpn.IMAP); s.Route == nil {
+		t.Errorf("state %+v", s)
+	}
+}
+
+// TestCut: a connection that breaks between two responses ends with BYE; in the
+// midst of one it just ends.
+func TestCut(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ sent, want string }{
+		"between":      {"* 1 EXISTS\r\n", "* BYE "},
+		"in a line":    {"* 1 EXI", ""},
+		"in a literal": {"* 1 FETCH (BODY[] {100}\r\nhello\r\n", ""},
+		"behind one":   {"* 1 FETCH (BODY[] {7}\r\nhello\r\n", ""},
+		"after that":   {"* 1 FETCH (BODY[] {7}\r\nhello\r\n)\r\n", "* BYE "},
+	} {
+		for _, reset := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) { cut(t, tt.sent, tt.want, reset) })
+		}
+	}
+	t.Run("by the gateway", func(t *testing.T) { cut(t, "* BYE x\r\n", "", false) })
+}
+
+func cut(t *testing.T, sent, want string, reset bool) {
+	f := startFake(t, func(c *tls.Conn) {
+		_, _ = c.Write([]byte("* PREAUTH [CAPABILITY IMAP4rev1] x\r\n" + sent))
+		time.Sleep(300 * time.Millisecond) // until it has got there
+		raw := c.NetConn().(*net.TCPConn)
+		if reset {
+			_ = raw.SetLinger(0)
+		}
+		raw.Close()
+	})
+	p := dial(t, f.run(t).unix)
+	p.expect("* PREAUTH")
+	rest := make([]byte, 4096)
+	got := ""
+	for {
+		n, err := p.r.Read(rest)
+		if got += string(rest[:n]); err != nil {
+			break
+		}
+	}
+	if got, ok := strings.CutPrefix(got, sent); !ok || (want == "") != (got == "") || !strings.HasPrefix(got, want) {
+		t.Errorf("the program gets %q", got)
+	}
+}
+
+// fake is a gateway that says what a test wants.
+type fake struct {
+	ca      *clienttest.Authority
+	key     *client.Identity
+	address string
+	dials   atomic.Int32
+}
+
+// startFake runs a server on TLS that asks for a key. handle has the connection
+// until it returns.
+func startFake(t testing.TB, handle func(*tls.Conn)) *fake {
+	t.Helper()
+	f := &fake{ca: clienttest.NewAuthority(t, "CA"), key: must(client.NewIdentity(client.ECDSA, "x"))}
+	ln := must(net.Listen("tcp", "127.0.0.1:0"))
+	f.address = ln.Addr().String()
+	config := &tls.Config{Certificates: []tls.Certificate{f.ca.Issue(host)}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"imap", "smtp"}}
+	var work sync.WaitGroup
+	work.Go(func() {
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			f.dials.Add(1)
+			work.Go(func() {
+				defer nc.Close()
+				c := tls.Server(nc, config)
+				_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+				if c.Handshake() == nil {
+					handle(c)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { ln.Close(); work.Wait() })
+	return f
+}
+
+// run starts a tunnel to it.
+func (f *fake) run(t testing.TB, edit ...option) *running {
+	direct := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", f.address)
+	}
+	return startTunnel(t, &gateway{ca: f.ca, key: f.key}, &clienttest.Network{}, append([]option{func(c *tunnel.Config) {
+		c.Client.DialContext, c.Client.Routes, c.Client.LoginTimeout = direct, []client.Kind{client.ALPN}, time.Second
+	}}, edit...)...)
+}
+
+// TestHostileGateway: whatever somebody with the gateway's certificate says before
+// the login, programs hear that there is nothing, in time, and none of it.
+func TestHostileGateway(t *testing.T) {
+	for name, say := range map[string][]string{
+		"nothing":                {},
+		"HTTP":                   {"HTTP/1.1 200 OK\r\n\r\n"},
+		"no mechanism":           {"* OK [CAPABILITY IMAP4rev1] x\r\n"},
+		"no capabilities":        {"* OK x\r\n", "T1 OK\r\n"},
+		"endless capabilities":   {"* OK x\r\n", strings.Repeat("* CAPABILITY EVIL\r\n", 10_000)},
+		"an endless line":        {"* OK x\r\n", strings.Repeat("EVIL", 50_000)},
+		"a literal":              {"* OK x\r\n", "* CAPABILITY {4}\r\nEVIL\r\nT1 OK\r\n"},
+		"another tag":            {"* OK [CAPABILITY AUTH=EXTERNAL] x\r\n", "EVIL OK\r\n"},
+		"NO":                     {"* OK [CAPABILITY AUTH=EXTERNAL SASL-IR] x\r\n", "T1 NO EVIL\r\n"},
+		"BYE":                    {"* OK [CAPABILITY AUTH=EXTERNAL SASL-IR] x\r\n", "* BYE EVIL\r\n"},
+		"challenges":             {"* OK [CAPABILITY AUTH=EXTERNAL SASL-IR] x\r\n", "+ RVZJTA==\r\n"},
+		"no base64":              {"* OK [CAPABILITY AUTH=EXTERNAL SASL-IR] x\r\n", "+ !EVIL\r\n"},
+		"smtp/nothing":           {},
+		"smtp/HTTP":              {"HTTP/1.1 200 OK\r\n\r\n"},
+		"smtp/closing":           {"554 EVIL\r\n"},
+		"smtp/EHLO refused":      {"220 x\r\n", "550 EVIL\r\n"},
+		"smtp/an endless offer":  {"220 x\r\n", strings.Repeat("250-EVIL\r\n", 10_000)},
+		"smtp/garbage":           {"220 x\r\n", "EVIL\r\n"},
+		"smtp/codes that change": {"220 x\r\n", "250-x\r\n251 EVIL\r\n"},
+		"smtp/AUTH refused":      {"220 x\r\n", "250-x\r\n250 AUTH EXTERNAL\r\n", "535 EVIL\r\n"},
+		"smtp/no mechanism":      {"220 x\r\n", "250-x\r\n250 AUTH EVIL\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := startFake(t, func(c *tls.Conn) {
+				buf := make([]byte, 4096)
+				for i, s := range say {
+					if i > 0 {
+						if _, err := c.Read(buf); err != nil {
+							return
+						}
+					}
+					if _, err := c.Write([]byte(s)); err != nil {
+						return
+					}
+				}
+				for {
+					if _, err := c.Read(buf); err != nil {
+						return
+					}
+				}
+			})
+			r := f.run(t)
+			began := time.Now()
+			all := ""
+			if strings.HasPrefix(name, "smtp/") {
+				p := dial(t, r.smtp)
+				p.expect("220 ")
+				p.say("EHLO x\r\n")
+				all = p.expect("421 ") + p.expect("EOF")
+			} else {
+				p := dial(t, r.imap)
+				p.expect("* OK")
+				p.say("a LOGIN x " + r.password + "\r\n")
+				all = p.expect("a NO [") + p.expect("* BYE") + p.expect("EOF")
+			}
+			if strings.Contains(all, "EVIL") {
+				t.Errorf("programs hear %q", all)
+			}
+			if took := time.Since(began); took > 8*time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
+// TestOffers: what a gateway offers is not taken on trust.
+func TestOffers(t *testing.T) {
+	f := startFake(t, func(c *tls.Conn) {
+		if c.ConnectionState().NegotiatedProtocol == "imap" {
+			_, _ = c.Write([]byte("* PREAUTH [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED auth=PLAIN X\x1b[2J GOOD] \x1b[2J\r\n"))
+		} else {
+			_, _ = c.Write([]byte("220 x\r\n"))
+			_, _ = c.Read(make([]byte, 100))
+			_, _ = c.Write([]byte("250-x\r\n250-STARTTLS\r\n250-X\x1b[2J\r\n250-Auth=EVIL\r\n250 SIZE 1\r\n"))
+		}
+		_, _ = c.Read(make([]byte, 100))
+	})
+	r := f.run(t)
+	p := dial(t, r.unix)
+	if got := p.line(); got != "* PREAUTH [CAPABILITY IMAP4rev1 GOOD] Posthorn tunnel ready" {
+		t.Errorf("%q", got)
+	}
+	p = dial(t, r.unixSMTP)
+	p.expect("220 ")
+	p.say("EHLO x\r\n")
+	p.expect("250-localhost", "250-SIZE 1", "250 AUTH PLAIN LOGIN")
+}
+
+// TestNetworkChange: in another network, and after sleep, the tunnel finds out by
+// itself what leads to the gateway now.
+func TestNetworkChange(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	n := clienttest.New(t, g.ports, clienttest.Rules{})
+	var network atomic.Value
+	network.Store("home")
+	memory := client.NewMemory("").WithNetwork(func() string { return network.Load().(string) })
+	r := startTunnel(t, g, n, func(c *tunnel.Config) {
+		c.Network = func() string { return network.Load().(string) }
+		c.Client.Memory, c.Watch, c.Client.Stagger = memory, 20*time.Millisecond, 5*time.Second
+	})
+	by := func(k client.Kind) func() bool {
+		return func() bool {
+			i, s := r.state(alpn.IMAP), r.state(alpn.SMTP)
+			return i != nil && s != nil && i.Route != nil && s.Route != nil && i.Route.Kind == k && s.Route.Kind == k
+		}
+	}
+	settle(t, "the usual route", by(client.Dedicated))
+	n.SetRules(clienttest.Rules{Ports: map[uint16]clienttest.Verdict{993: clienttest.Refuse, 465: clienttest.Refuse}})
+	network.Store("hotel")
+	settle(t, "the hotel's", by(client.ALPN))
+	n.SetRules(clienttest.Rules{OnlyProxies: clienttest.Refuse})
+	network.Store("cellar")
+	settle(t, "none", func() bool {
+		i, s := r.state(alpn.IMAP), r.state(alpn.SMTP)
+		return i.Err != nil && s.Err != nil
+	})
+	n.SetRules(clienttest.Rules{})
+	network.Store("home")
+	settle(t, "the usual one again", by(client.Dedicated))
+}
+
+// pipes is a listener in memory.
+type pipes struct {
+	incoming chan net.Conn
+	closed   chan struct{}
+	once     sync.Once
+}
+
+func newPipes() *pipes { return &pipes{incoming: make(chan net.Conn), closed: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.incoming:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
+
+func (p *pipes) dial() net.Conn {
+	here, there := net.Pipe()
+	p.incoming <- there
+	return here
+}
+
+// TestIdleDay: a program that idles for a day is still there, and gets its mail;
+// meanwhile nobody is dialled.
+func TestIdleDay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := clienttest.NewAuthority(t, "CA")
+		config := &tls.Config{Certificates: []tls.Certificate{ca.Issue(host)}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"imap", "smtp"}}
+		var dials atomic.Int32
+		var work sync.WaitGroup
+		serve := func(c *tls.Conn) {
+			defer c.Close()
+			if c.Handshake() != nil {
+				return
+			}
+			buf := make([]byte, 4096)
+			if c.ConnectionState().NegotiatedProtocol == "smtp" {
+				_, _ = c.Write([]byte("220 x\r\n"))
+				_, _ = c.Read(buf)
+				_, _ = c.Write([]byte("250 x\r\n"))
+			} else {
+				_, _ = c.Write([]byte("* PREAUTH [CAPABILITY IMAP4rev1 IDLE] x\r\n"))
+			}
+			n, _ := c.Read(buf)
+			if !strings.Contains(string(buf[:n]), "IDLE") {
+				return
+			}
+			_, _ = c.Write([]byte("+ idling\r\n"))
+			time.Sleep(24 * time.Hour)
+			_, _ = c.Write([]byte("* 1 EXISTS\r\n"))
+			_, _ = c.Read(buf)
+		}
+		local := newPipes()
+		text, hash := tunnel.NewPassword()
+		tun := must(tunnel.New(tunnel.Config{
+			Client: client.Config{
+				Host: host, Identity: must(client.NewIdentity(client.ECDSA, "x")), RootCAs: clienttest.Pool(ca),
+				Proxy: client.FixedProxy(nil), Routes: []client.Kind{client.ALPN},
+				DialContext: func(context.Context, string, string) (net.Conn, error) {
+					dials.Add(1)
+					here, there := net.Pipe()
+					work.Go(func() { serve(tls.Server(there, config)) })
+					return here, nil
+				},
+			},
+			Password: hash, Network: func() string { return "test" },
+		}))
+		ctx, cancel := context.WithCancel(t.Context())
+		over := make(chan error, 1)
+		go func() { over <- tun.Run(ctx, &tunnel.Listener{Listener: local, Protocol: alpn.IMAP}) }()
+		synctest.Wait()
+
+		c := local.dial()
+		read := func(want string) {
+			t.Helper()
+			buf := make([]byte, 4096)
+			n, err := c.Read(buf)
+			if !strings.HasPrefix(string(buf[:n]), want) {
+				t.Fatalf("%q (%v), want %q", buf[:n], err, want)
+			}
+		}
+		read("* OK")
+		_, _ = c.Write([]byte("a LOGIN x " + text + "\r\n"))
+		read("a OK [CAPABILITY IMAP4rev1 IDLE]")
+		_, _ = c.Write([]byte("b IDLE\r\n"))
+		read("+ idling")
+		before := dials.Load()
+		began := time.Now()
+		read("* 1 EXISTS")
+		if took := time.Since(began); took != 24*time.Hour || dials.Load() != before {
+			t.Errorf("after %v; dialled %d times meanwhile", took, dials.Load()-before)
+		}
+		cancel()
+		read("* BYE")
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+		c.Close()
+		work.Wait()
+	})
+}
