@@ -58,13 +58,6 @@ func (c *console) token(scope string) string {
 	return made.Token
 }
 
-// signInBy signs in on a page by a token, which is shown instead of it.
-func signInBy(p *browser.Page, token string) {
-	p.Wait("#sign-in")
-	p.Type("#token", token)
-	p.Click("#sign-in button")
-}
-
 // idOf is the ID of an account.
 func (c *console) idOf(address string) string {
 	c.t.Helper()

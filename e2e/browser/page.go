@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -96,7 +95,7 @@ func (p *Page) Click(selector string) {
 // Type replaces what a field holds.
 func (p *Page) Type(selector, text string) {
 	p.t.Helper()
-	Run(p, chromedp.Clear(chromedp.CSS(selector)))
+	p.Paste(selector, "") // chromedp.Clear leaves what somebody has typed
 	Run(p, chromedp.SendKeys(chromedp.CSS(selector), text))
 }
 
@@ -153,23 +152,6 @@ func (p *Page) Want(text string) {
 	p.t.Helper()
 	if body := p.Text("body"); !strings.Contains(body, text) {
 		p.t.Errorf("the page does not show %q:\n%s", text, p.describe())
-	}
-}
-
-// Wants waits until the page shows all of some texts.
-func (p *Page) Wants(texts ...string) {
-	p.t.Helper()
-	body := ""
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		body = p.Text("body")
-		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(body, text) }) {
-			return
-		}
-	}
-	for _, text := range texts {
-		if !strings.Contains(body, text) {
-			p.t.Errorf("the page does not show %q:\n%s", text, p.describe())
-		}
 	}
 }
 

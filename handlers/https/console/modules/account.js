@@ -3,7 +3,7 @@ import { call, get, path, Problem } from "./api.js";
 import { auditColumns, connectionColumns, endConnections, how, protocolName, sessionColumns, when } from "./cells.js";
 import { changes, fill, sure, tell } from "./dialog.js";
 import { badge, button, find, list, make, name, plain, replace, time } from "./dom.js";
-import { act, all, page } from "./frame.js";
+import { act, all, leave, page, said } from "./frame.js";
 import { day, number, size } from "./format.js";
 import { may } from "./session.js";
 import { Table } from "./table.js";
@@ -31,6 +31,8 @@ async function load(signal) {
 	keyTable.show(keys.items);
 	connectionTable.show(connections.items);
 	sessionTable.show(sessions.items);
+	find("#end-connections").hidden = !may("accounts") || connections.total === 0;
+	find("#end-sessions").hidden = !may("accounts") || sessions.total === 0;
 	loginTable.show(logins.items ?? []);
 	auditTable.show(audit.items);
 }
@@ -112,20 +114,44 @@ function begin() {
 	click("#end-sessions", endSessions);
 }
 
-/** guarded carries out a change of what the page shows; when that has changed, it says how. */
-async function guarded(change, done) {
-	const base = account;
+/**
+ * guarded carries out a change that was decided on what the page has shown: seen. When
+ * that is no more, nothing is done, and it says what has changed.
+ */
+async function guarded(seen, change, done) {
 	return act(async () => {
 		try {
-			return await change(etag);
+			const result = await change(seen.etag);
+			etag = ""; // what follows at once must not take this for somebody else's change
+			return result;
 		} catch (e) {
 			if (e.status === 412) {
-				e.message = await meanwhile(base);
-				e.code = "";
+				throw new Problem(0, { detail: await meanwhile(seen.account) });
 			}
 			throw e;
 		}
 	}, done);
+}
+
+/** changed says that a form has been carried out. */
+function changed(text) {
+	etag = "";
+	said(text);
+}
+
+/** seen is what the page shows. */
+const seen = () => ({ account, etag });
+
+/** ours is for forms about the account: what they change is what was there when they opened. */
+function ours() {
+	const base = account;
+	const state = { tag: etag };
+	state.conflict = async () => {
+		const now = await call("GET", where);
+		state.tag = now.etag;
+		return changes(base, now.value, labels);
+	};
+	return state;
 }
 
 const yesNo = (v) => t(v ? "yes" : "no");
@@ -143,15 +169,17 @@ async function meanwhile(base) {
 }
 
 async function disable() {
+	const at = seen();
 	const disabled = !account.disabled;
 	const question = { title: t("account.disable.title"), text: t("account.disable.text", { address: plain(primary()) }), action: t("account.disable") };
 	if (disabled && !(await sure(question))) {
 		return;
 	}
-	await guarded((tag) => call("PATCH", where, { body: { disabled }, etag: tag }), t(disabled ? "account.now_disabled" : "account.now_enabled"));
+	await guarded(at, (tag) => call("PATCH", where, { body: { disabled }, etag: tag }), t(disabled ? "account.now_disabled" : "account.now_enabled"));
 }
 
 async function remove() {
+	const at = seen();
 	const question = {
 		title: t("account.remove.title"), text: t("account.remove.text", { address: plain(primary()) }),
 		action: t("account.remove"), typed: primary(),
@@ -159,15 +187,15 @@ async function remove() {
 	if (!(await sure(question))) {
 		return;
 	}
-	try {
-		await call("DELETE", where, { etag });
-		location.assign("/admin/accounts");
-	} catch (e) {
-		await guarded(() => Promise.reject(e), "");
-	}
+	const done = async (tag) => {
+		await call("DELETE", where, { etag: tag });
+		leave("/admin/accounts");
+	};
+	await guarded(at, done, "");
 }
 
 async function setPassword() {
+	const at = ours();
 	const done = await fill(find("#password-dialog"), {
 		begin: (form) => {
 			const kind = form.elements.password_kind;
@@ -181,8 +209,9 @@ async function setPassword() {
 			if (f.password_kind.value === "chosen" && !f.chosen.value) {
 				throw new Problem(0, { detail: t("password.empty") });
 			}
-			return (await call("PUT", `${where}/password`, { body })).value;
+			return (await call("PUT", `${where}/password`, { body, etag: at.tag })).value;
 		},
+		conflict: at.conflict,
 	});
 	if (!done) {
 		return;
@@ -190,39 +219,37 @@ async function setPassword() {
 	if (done.password) {
 		await tell({ title: t("password.new", { address: plain(primary()) }), text: t("account.password.text"), secret: done.password });
 	}
-	await act(async () => {}, t("password.changed"));
+	changed(t("password.changed"));
 }
 
 async function setBackend() {
-	const base = account;
-	let tag = etag;
+	const at = ours();
 	const done = await fill(find("#backend-dialog"), {
 		begin: (form) => (form.elements.backend.value = account.backend ?? ""),
-		submit: async (form) => call("PATCH", where, { body: { backend: form.elements.backend.value.trim() }, etag: tag }),
-		conflict: async () => {
-			const now = await call("GET", where);
-			tag = now.etag;
-			return changes(base, now.value, labels);
-		},
+		submit: (form) => call("PATCH", where, { body: { backend: form.elements.backend.value.trim() }, etag: at.tag }),
+		conflict: at.conflict,
 	});
 	if (done) {
-		await act(async () => {}, t("account.moved"));
+		changed(t("account.moved"));
 	}
 }
 
 async function addAddress() {
+	const at = ours();
 	const done = await fill(find("#address-dialog"), {
-		submit: (form) => call("PUT", where + path`/addresses/${form.elements.address.value.trim()}`),
+		submit: (form) => call("PUT", where + path`/addresses/${form.elements.address.value.trim()}`, { etag: at.tag }),
+		conflict: at.conflict,
 	});
 	if (done) {
-		await act(async () => {}, t("address.added"));
+		changed(t("address.added"));
 	}
 }
 
 async function removeAddress(address) {
+	const at = seen();
 	const question = { title: t("address.remove.title"), text: t("address.remove.text", { address: plain(address) }), action: t("address.remove") };
 	if (await sure(question)) {
-		await guarded(() => call("DELETE", where + path`/addresses/${address}`), t("address.removed"));
+		await guarded(at, (tag) => call("DELETE", where + path`/addresses/${address}`, { etag: tag }), t("address.removed"));
 	}
 }
 
@@ -248,7 +275,7 @@ async function addKey() {
 		},
 	});
 	if (added) {
-		await act(async () => {}, t("key.added", { name: plain(added.name) }));
+		said(t("key.added", { name: plain(added.name) }));
 	}
 }
 
@@ -302,13 +329,13 @@ async function changeKey(fingerprint) {
 		},
 	});
 	if (done) {
-		await act(async () => {}, t("key.changed"));
+		said(t("key.changed"));
 	}
 }
 
 async function removeKey(key) {
 	const question = { title: t("key.remove.title"), text: t("key.remove.text", { name: plain(key.name) }), action: t("key.remove") };
-	if (await sure(question)) {
+	if (await sure(question)) { // whatever its settings are meanwhile
 		await act(() => call("DELETE", path`/keys/${key.fingerprint}`), t("key.removed"));
 	}
 }

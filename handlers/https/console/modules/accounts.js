@@ -2,7 +2,7 @@
 import { call } from "./api.js";
 import { fill, tell } from "./dialog.js";
 import { accountLink, badge, find, list, make, name, plain } from "./dom.js";
-import { act, all, page, reload, slowly } from "./frame.js";
+import { all, page, reload, said, slowly } from "./frame.js";
 import { number } from "./format.js";
 import { Table } from "./table.js";
 import { when } from "./cells.js";
@@ -83,6 +83,6 @@ async function add() {
 	if (created.password) {
 		await tell({ title: t("account.added", { address }), text: t("account.password.text"), secret: created.password });
 	}
-	await act(async () => {}, t("account.added", { address }));
+	said(t("account.added", { address }));
 	find("#notices").firstElementChild?.append(" ", make("a", { href: `/admin/accounts/${encodeURIComponent(created.id)}` }, t("account.go")));
 }

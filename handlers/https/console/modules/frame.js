@@ -176,10 +176,20 @@ export async function act(change, done) {
 		notice("error", e.words ?? e.message);
 		return false;
 	} finally {
-		if (poll && !find("#content").hidden) {
-			poll.now();
-		}
+		poll.again();
 	}
+}
+
+/** said shows that something is done, and asks anew for what the page shows. */
+export function said(text) {
+	notice("done", text);
+	poll.now();
+}
+
+/** leave goes to another page, as what this one is about is no more. */
+export function leave(path) {
+	poll.stop();
+	location.assign(path);
 }
 
 /** all gets a list that has at most so many items, in several pages; total is how many there are. */

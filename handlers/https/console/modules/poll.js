@@ -28,6 +28,13 @@ export class Poll {
 		return this.now();
 	}
 
+	/** again is now, unless it has been stopped. */
+	again() {
+		if (this.#on) {
+			this.now();
+		}
+	}
+
 	stop() {
 		this.#on = false;
 		this.#cancel();

@@ -3,7 +3,7 @@ import { call, path } from "./api.js";
 import { when } from "./cells.js";
 import { fill, sure, tell } from "./dialog.js";
 import { badge, button, find, list, name, plain, time } from "./dom.js";
-import { act, all, page } from "./frame.js";
+import { act, all, page, said } from "./frame.js";
 import { Table } from "./table.js";
 import { known, t } from "./texts.js";
 
@@ -35,7 +35,7 @@ async function add() {
 		return;
 	}
 	await tell({ title: t("token.made", { name: plain(made.name) }), text: t("token.text"), secret: made.token });
-	await act(async () => {}, t("token.added"));
+	said(t("token.added"));
 }
 
 async function revoke(k) {
