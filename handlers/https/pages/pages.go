@@ -189,6 +189,19 @@ type frame struct {
 	Data  any
 }
 
+// Current is the aria-current of a link in the menu: it leads to the page that is
+// shown, or to one above it; empty: it leads elsewhere. Only paths without a slash at
+// their end have pages below.
+func (f frame) Current(link string) string {
+	switch {
+	case link == f.Path:
+		return "page"
+	case strings.HasPrefix(f.Path, link) && f.Path[len(link)] == '/':
+		return "true"
+	}
+	return ""
+}
+
 // Render answers with a page. Messages that Pages.Flash has left are shown in it.
 func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
 	pg := p.templates[name]

@@ -82,6 +82,25 @@ func TestRender(t *testing.T) {
 	}
 }
 
+// TestMenu: the menu marks the page that is shown, and the part that it is in.
+func TestMenu(t *testing.T) {
+	p := newPages(t, files("x"))
+	menu := &pages.Menu{Links: []pages.Link{{Path: "/account/", Text: "demo.title"}, {Path: "/account/keys", Text: "demo.title"}}}
+	for path, want := range map[string]string{
+		"/account/":         `<a href="/account/" aria-current="page">`,
+		"/account/keys":     `<a href="/account/keys" aria-current="page">`,
+		"/account/keys/new": `<a href="/account/keys" aria-current="true">`,
+		"/account/keysmith": "",
+		"/account":          "",
+	} {
+		r := get(path)
+		_, body := render(p, r.WithContext(pages.WithMenu(r.Context(), menu)), nil)
+		if n := strings.Count(body, "aria-current"); !strings.Contains(body, want) || n > 1 || (n == 1) != (want != "") {
+			t.Errorf("%s: %s", path, body)
+		}
+	}
+}
+
 func TestPolicy(t *testing.T) {
 	resp, body := render(newPages(t, files("x")), get("/"), nil)
 	policy := resp.Header.Get("Content-Security-Policy")
