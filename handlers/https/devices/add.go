@@ -14,53 +14,6 @@ import (
 	"posthorn/handlers/https/pages"
 )
 
-// settings are what can be said of a key, as a form holds it.
-type settings struct {
-	Name    string
-	Client  string // ID
-	Login   string // how IMAP begins: loginPreauth, loginExplicit, or as suits the client
-	Scope   authkeys.Scope
-	Expires string // YYYY-MM-DD, the last day; empty: never
-}
-
-const (
-	loginPreauth  = "preauth"
-	loginExplicit = "explicit"
-)
-
-// settingsOf reads a form.
-func settingsOf(r *http.Request) settings {
-	s := settings{
-		Name:    strings.TrimSpace(r.PostFormValue("name")),
-		Client:  r.PostFormValue("client"),
-		Login:   r.PostFormValue("login"),
-		Expires: r.PostFormValue("expires"),
-	}
-	s.Scope = scopeOf(r.PostForm["scope"])
-	return s
-}
-
-// scopeOf reads the boxes that are ticked. All of them, as well as none, are what
-// has no limits.
-func scopeOf(ticked []string) authkeys.Scope {
-	scope, err := authkeys.ParseScope(strings.Join(ticked, ","))
-	if err != nil || scope == authkeys.ScopeIMAP|authkeys.ScopeSMTP|authkeys.ScopeHTTPS {
-		return 0
-	}
-	return scope
-}
-
-// noPreauth is what the settings mean for the key's record.
-func (s *settings) noPreauth() bool {
-	switch s.Login {
-	case loginPreauth:
-		return false
-	case loginExplicit:
-		return true
-	}
-	return clientNamed(s.Client).Explicit
-}
-
 // add registers a key. A script that has made one asks for JSON; a form gets a
 // page.
 func (d *Devices) add(w http.ResponseWriter, r *http.Request, v account.Visitor) {
@@ -69,7 +22,7 @@ func (d *Devices) add(w http.ResponseWriter, r *http.Request, v account.Visitor)
 		return
 	}
 	s := settingsOf(r)
-	k, err := d.register(r, v, s, text)
+	k, added, err := d.register(r, v, s, text)
 	switch fault := faultOf(err); {
 	case fault == nil && err != nil:
 		d.fail(w, r, err)
@@ -78,7 +31,11 @@ func (d *Devices) add(w http.ResponseWriter, r *http.Request, v account.Visitor)
 	case fault != nil:
 		d.renderByHand(w, r, v, http.StatusUnprocessableEntity, s, string(shown(text)), fault)
 	default:
-		d.Pages.Flash(w, pages.Flash{Kind: pages.Done, Text: pages.T("devices.flash.added", "name", k.Name)})
+		said := pages.Flash{Kind: pages.Done, Text: pages.T("devices.flash.added", "name", k.Name)}
+		if !added {
+			said = pages.Flash{Kind: pages.Info, Text: pages.T("devices.flash.there", "name", k.Name)}
+		}
+		d.Pages.Flash(w, said)
 		http.Redirect(w, r, keyPath(k.Fingerprint)+"?client="+clientNamed(s.Client).ID+"#setup", http.StatusSeeOther)
 	}
 }
@@ -116,35 +73,35 @@ func (d *Devices) readKey(w http.ResponseWriter, r *http.Request) (text []byte, 
 
 // register adds a key to the visitor's account. One that is there already is as
 // good: a form that was sent twice, or whose answer was lost.
-func (d *Devices) register(r *http.Request, v account.Visitor, s settings, text []byte) (*admin.Key, error) {
+func (d *Devices) register(r *http.Request, v account.Visitor, s settings, text []byte) (k *admin.Key, added bool, err error) {
 	if err := inspect(text); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	expires, err := lastMoment(s.Expires)
+	scope, expires, err := s.limits()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	name := s.Name
 	if c := clientNamed(s.Client); name == "" && c.ID == s.Client {
 		if name, err = d.Pages.Say(r, c.Name); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	k, err := d.Admin.AddKey(r.Context(), v.Actor, admin.NewKey{
+	k, err = d.Admin.AddKey(r.Context(), v.Actor, admin.NewKey{
 		Account: v.Account.ID, PublicKey: string(text), Name: name,
-		NoPreauth: s.noPreauth(), Expires: expires, Scope: s.Scope,
+		NoPreauth: s.noPreauth(), Expires: expires, Scope: scope,
 	})
 	if !errors.Is(err, authkeys.ErrTaken) {
-		return k, err
+		return k, true, err
 	}
 	pub, perr := authkeys.ParsePublicKey(text)
 	if perr != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if own, oerr := d.Admin.ShowKey(r.Context(), v.Actor, pub.Fingerprint); oerr == nil {
-		return own, nil
+		return own, false, nil
 	}
-	return nil, err
+	return nil, false, err
 }
 
 func wantsJSON(r *http.Request) bool { return r.Header.Get("Accept") == "application/json" }

@@ -11,7 +11,7 @@ import (
 // byHand is the page for a key that is made elsewhere. Its query fills in the
 // commands.
 func (d *Devices) byHand(w http.ResponseWriter, r *http.Request, v account.Visitor) {
-	s := settings{Name: r.FormValue("name"), Client: r.FormValue("client")}
+	s := settings{Name: r.FormValue("name"), Client: r.FormValue("client"), Uses: usesOf(0)}
 	d.renderByHand(w, r, v, http.StatusOK, s, "", nil)
 }
 

@@ -3,21 +3,21 @@ package devices
 import (
 	"bytes"
 	"errors"
-	"time"
 
 	"posthorn/admin"
 	"posthorn/authkeys"
 	"posthorn/handlers/https/pages"
 )
 
-// What is wrong with a text that is no public key, where more can be said of it
-// than authkeys does.
+// What is wrong with a form: with a text that is no public key, where more can be
+// said of it than authkeys does, and with the key's limits.
 var (
 	errEmpty    = errors.New("nothing was given")
 	errRequest  = errors.New("a certificate request")
 	errCut      = errors.New("begins like PEM and does not end like it")
 	errEncoding = errors.New("UTF-16")
 	errDate     = errors.New("not a date")
+	errUses     = errors.New("no use, or an unknown one")
 )
 
 // inspect looks at what somebody gave for a public key, before anything is made
@@ -113,18 +113,6 @@ func explanations() []explanation {
 		{authkeys.ErrNoPublicKey, "key", pages.T("devices.fault.none")},
 		{authkeys.ErrTaken, "key", pages.T("devices.fault.taken")},
 		{errDate, "expires", pages.T("devices.fault.date")},
+		{errUses, "scope", pages.T("devices.fault.uses")},
 	}
-}
-
-// lastMoment is the end of a day, which is the last one on which a key works;
-// zero for no day.
-func lastMoment(day string) (time.Time, error) {
-	if day == "" {
-		return time.Time{}, nil
-	}
-	t, err := time.Parse(time.DateOnly, day)
-	if err != nil {
-		return time.Time{}, errDate
-	}
-	return t.AddDate(0, 0, 1).Add(-time.Second), nil
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net"
 	"net/http"
@@ -204,7 +205,15 @@ func (w *world) get(path string, header ...string) *answer {
 func (w *world) post(path string, form url.Values, header ...string) *answer {
 	w.t.Helper()
 	header = append([]string{"Content-Type", "application/x-www-form-urlencoded"}, header...)
+	form = ticked(form)
 	return w.do(w.request("POST", path, strings.NewReader(form.Encode()), header...))
+}
+
+// ticked is a form with all boxes ticked, as they are until somebody changes it.
+func ticked(form url.Values) url.Values {
+	all := url.Values{"scope": {"imap", "smtp", "https"}}
+	maps.Copy(all, form)
+	return all
 }
 
 // upload sends a form with a file, as the page does.
@@ -219,7 +228,7 @@ func (w *world) upload(file []byte, fields url.Values) *answer {
 	if _, err := part.Write(file); err != nil {
 		w.t.Fatal(err)
 	}
-	for name, values := range fields {
+	for name, values := range ticked(fields) {
 		for _, v := range values {
 			if err := m.WriteField(name, v); err != nil {
 				w.t.Fatal(err)

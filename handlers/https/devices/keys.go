@@ -111,7 +111,7 @@ func (d *Devices) show(w http.ResponseWriter, r *http.Request, v account.Visitor
 	if !ok {
 		return
 	}
-	s := settings{Name: k.Name, Login: loginPreauth, Scope: k.Scope}
+	s := settings{Name: k.Name, Login: loginPreauth, Uses: usesOf(k.Scope)}
 	if k.NoPreauth {
 		s.Login = loginExplicit
 	}
@@ -143,9 +143,9 @@ func (d *Devices) change(w http.ResponseWriter, r *http.Request, v account.Visit
 		return
 	}
 	s := settingsOf(r)
-	expires, err := lastMoment(s.Expires)
+	scope, expires, err := s.limits()
 	if err == nil {
-		c := admin.KeyChange{Name: &s.Name, NoPreauth: new(bool), Scope: &s.Scope}
+		c := admin.KeyChange{Name: &s.Name, NoPreauth: new(bool), Scope: &scope}
 		*c.NoPreauth = s.Login == loginExplicit
 		if !expires.Equal(k.Expires) { // one that has passed may stay as it is
 			c.Expires = &expires
@@ -204,6 +204,8 @@ func (d *Devices) remove(w http.ResponseWriter, r *http.Request, v account.Visit
 	case err != nil:
 		d.fail(w, r, err)
 		return
+	case ended == 0:
+		d.Pages.Flash(w, pages.Flash{Kind: pages.Done, Text: pages.T("devices.flash.removed.idle", "name", name)})
 	default:
 		d.Pages.Flash(w, pages.Flash{Kind: pages.Done, Text: pages.T("devices.flash.removed", "name", name, "n", ended)})
 	}

@@ -85,6 +85,9 @@ func TestChangeRefused(t *testing.T) {
 		"not UTF-8":        {url.Values{"name": {"\xff"}}, "A name has 1 to 100 characters"},
 		"past":             {url.Values{"name": {"x"}, "expires": {"2001-01-01"}}, "This day is over."},
 		"no date":          {url.Values{"name": {"x"}, "expires": {"soon"}}, "This is no date."},
+		"no use":           {url.Values{"name": {"x"}, "scope": nil}, "Choose at least one use."},
+		"strange use":      {url.Values{"name": {"x"}, "scope": {"imap", "everything"}}, "Choose at least one use."},
+		"all uses as none": {url.Values{"name": {"x"}, "scope": {""}}, "Choose at least one use."},
 		"no day of a year": {url.Values{"name": {"x"}, "expires": {"2041-02-29"}}, "This is no date."},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -96,6 +99,22 @@ func TestChangeRefused(t *testing.T) {
 				t.Errorf("changed to %+v", after)
 			}
 		})
+	}
+}
+
+// TestAddedBefore: a key that is there already is not changed by being added once
+// more, and the page says so.
+func TestAddedBefore(t *testing.T) {
+	w := newWorld(t)
+	_, certificate := newKey(t)
+	path := w.added(certificate, nil)
+	before := w.keys(w.alice)[0]
+	a := w.post("/account/keys", url.Values{"public_key": {certificate}, "name": {"phone"}, "scope": {"imap"}, "expires": {"2050-01-01"}})
+	if a.Request.URL.Path != path || !strings.Contains(a.text(), "This key was added before, as laptop. Nothing has been changed.") {
+		t.Errorf("%s at %s: %s", a.Status, a.Request.URL, a.text())
+	}
+	if after := w.keys(w.alice); len(after) != 1 || after[0] != before {
+		t.Errorf("there are %+v", after)
 	}
 }
 

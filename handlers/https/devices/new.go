@@ -21,7 +21,7 @@ func (d *Devices) newKey(w http.ResponseWriter, r *http.Request, v account.Visit
 		Offers   []offer
 		Locked   string // IDs of clients whose files have a passphrase
 	}{
-		v.Account.Primary(), fieldsOf(settings{Client: r.FormValue("client")}, nil), d.profile(v), placeholder(),
+		v.Account.Primary(), fieldsOf(settings{Client: r.FormValue("client"), Uses: usesOf(0)}, nil), d.profile(v), placeholder(),
 		d.programs(v, fileName(v.Account.Primary(), ""), ""), offers(d.ways(v)), locked(),
 	})
 }
