@@ -66,7 +66,7 @@ func (t *Tunnel) serve(ctx context.Context, l *Listener, nc net.Conn) {
 	defer c.in.Wipe()
 	d := c.dialect(l)
 	if !t.enter(c) {
-		_, _ = nc.Write(d.goodbye(errors.New("Too many connections")))
+		_, _ = nc.Write(d.goodbye(errFull))
 		return
 	}
 	defer t.leave(c)

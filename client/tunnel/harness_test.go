@@ -62,7 +62,6 @@ type gateway struct {
 	key   *client.Identity
 	log   *muxtest.Log
 	ports clienttest.Gateway
-	mux   *mux.Server
 	serve func()
 	stop  func()
 }

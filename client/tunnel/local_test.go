@@ -172,7 +172,7 @@ func TestCrowd(t *testing.T) {
 	for range 4 {
 		dial(t, r.unix).expect("* PREAUTH")
 	}
-	dial(t, r.unix).expect("* BYE Too many connections", "EOF")
+	dial(t, r.unix).expect("* BYE too many connections", "EOF")
 	in.say("a NOOP\r\n")
 	in.until("a OK")
 }

@@ -1,13 +1,21 @@
 package tunnel_test
 
 import (
+	"context"
+	"net"
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"posthorn/alpn"
 	"posthorn/client/clienttest"
+	"posthorn/client/tunnel"
 )
 
 // TestStranger: whatever the modes are, another user is not let in over a Unix
@@ -62,4 +70,45 @@ func TestStranger(t *testing.T) {
 		t.Errorf("root hears %q", got)
 	}
 	settle(t, "it is logged", func() bool { return strings.Contains(r.log.String(), "another user of this machine: 65534") })
+}
+
+// TestDeadPeers: connections to the gateway end when nobody acknowledges any more,
+// and soon after the network has changed.
+func TestDeadPeers(t *testing.T) {
+	g := startGateway(t)
+	n := clienttest.New(t, g.ports, clienttest.Rules{})
+	var last atomic.Pointer[net.TCPConn]
+	var network atomic.Value
+	network.Store("home")
+	r := startTunnel(t, g, n, func(c *tunnel.Config) {
+		c.Client.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			nc, err := n.DialContext(ctx, network, address)
+			if tc, ok := nc.(*net.TCPConn); ok {
+				last.Store(tc)
+			}
+			return nc, err
+		}
+		c.Network, c.Watch = func() string { return network.Load().(string) }, 10*time.Millisecond
+	})
+	settle(t, "the first look is over", func() bool { return r.state(alpn.SMTP) != nil && r.state(alpn.IMAP) != nil })
+	in := dial(t, r.unix)
+	in.expect("* PREAUTH")
+	mine := last.Load()
+	option := func(level, name int) (value int) {
+		rc := must(mine.SyscallConn())
+		if err := rc.Control(func(fd uintptr) { value = must(unix.GetsockoptInt(int(fd), level, name)) }); err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+	if keep, idle, user := option(unix.SOL_SOCKET, unix.SO_KEEPALIVE), option(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE),
+		option(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); keep != 1 || idle != 60 || user != 90_000 {
+		t.Errorf("keepalive %d after %d s, user timeout %d ms", keep, idle, user)
+	}
+	network.Store("hotel")
+	settle(t, "the tunnel is in doubt", func() bool {
+		return option(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE) == 3 && option(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) == 10_000
+	})
+	in.say("a NOOP\r\n") // which does no harm to what lives
+	in.until("a OK")
 }

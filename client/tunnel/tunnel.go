@@ -96,6 +96,7 @@ func New(c Config) (*Tunnel, error) {
 var (
 	errEnding  = errors.New("the tunnel is ending")
 	errCrowded = errors.New("too many connections that have not signed in")
+	errFull    = errors.New("too many connections")
 	errSlow    = errors.New("signing in took too long")
 )
 

@@ -20,10 +20,10 @@ const (
 // watch finds out how the gateway is reached, at first, when the machine comes to
 // another network or out of sleep, and from time to time while it is not.
 func (t *Tunnel) watch(ctx context.Context) {
+	network, last := t.config.Network(), time.Now()
 	t.reach.check(ctx)
 	tick := time.NewTicker(t.config.Watch)
 	defer tick.Stop()
-	network, last := t.config.Network(), time.Now()
 	retry := retryFirst
 	checked := last
 	for {
