@@ -80,6 +80,7 @@ backends:
 	if at := browser.Eval[string](p, "document.activeElement.textContent"); !strings.HasPrefix(at, "What a client sees") {
 		t.Errorf("the focus is on %q", at)
 	}
+	p.Lacks("At work")
 	p.Inspect("console-check")
 
 	if err := imapClient(c.dial("", "imap")).Login("eve@shop.example", "any password").Wait(); err == nil {

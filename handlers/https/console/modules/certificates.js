@@ -45,6 +45,7 @@ async function waiting(of, work) {
 		await work();
 	} finally {
 		of.ariaBusy = null;
+		document.querySelector("#notices .info")?.remove();
 	}
 }
 
