@@ -5,28 +5,19 @@ import (
 	"net/netip"
 
 	"posthorn/authkeys"
+	"posthorn/sources"
 )
 
 // subject is whom password failures are counted against: the key that a peer
 // has proved, or else its network source.
 type subject struct {
 	key    authkeys.Fingerprint
-	source netip.Prefix // an IPv4 address or an IPv6 /64; invalid: a peer without an address
+	source netip.Prefix // see sources.Of; invalid: a peer without an address
 }
 
 func keySubject(f authkeys.Fingerprint) subject { return subject{key: f} }
 
-// sourceSubject takes the /64 of an IPv6 address because that is what one
-// customer has; within it, addresses are free.
-func sourceSubject(addr netip.Addr) subject {
-	addr = addr.Unmap().WithZone("")
-	bits := 64
-	if addr.Is4() {
-		bits = 32
-	}
-	p, _ := addr.Prefix(bits) // fails for the zero Addr only, and then p is zero too
-	return subject{source: p}
-}
+func sourceSubject(addr netip.Addr) subject { return subject{source: sources.Of(addr)} }
 
 // String is what Block.Source says and Unblock reads.
 func (s subject) String() string {

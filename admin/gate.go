@@ -15,6 +15,7 @@ import (
 
 	"posthorn/authkeys"
 	"posthorn/mux"
+	"posthorn/sources"
 )
 
 // Gate serves the operations on the shared port, to operators: by the key of
@@ -160,7 +161,7 @@ const (
 
 // allow counts a wrong token of a source; false when there are too many.
 func (t *wrongTokens) allow(from netip.Addr) bool {
-	source, now := sourceOf(from), time.Now()
+	source, now := sources.Of(from), time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.sources == nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"posthorn/accounts"
+	"posthorn/sources"
 )
 
 var (
@@ -91,7 +92,7 @@ func (s *Signups) Create(ctx context.Context, req Signup) (*SignedUp, error) {
 	}
 	ev := Event{Action: action, Address: created.Address}
 	if !s.service.Privacy {
-		ev.Detail = sourceOf(req.Source).String()
+		ev.Detail = sources.Of(req.Source).String()
 	}
 	err := s.service.do(ctx, Actor{Name: action}, &ev, func() error {
 		for range signupNames {

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"posthorn/sources"
+
 	"golang.org/x/time/rate"
 )
 
@@ -32,7 +34,7 @@ func (l *signupLimit) limiter(n int) *rate.Limiter {
 // created. What is refused does not count, so nobody who goes on asking is kept
 // out by it, and no source is remembered that has created nothing.
 func (l *signupLimit) take(addr netip.Addr) (after time.Duration) {
-	source, now := sourceOf(addr), time.Now()
+	source, now := sources.Of(addr), time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	own, known := l.sources[source]
@@ -71,16 +73,4 @@ func missing(l *rate.Limiter, now time.Time) time.Duration {
 		return 0
 	}
 	return time.Duration(lack/float64(l.Limit())*float64(time.Second)).Truncate(time.Millisecond) + time.Millisecond
-}
-
-// sourceOf returns the network that an address counts as: itself, or the /64
-// that one customer of IPv6 has.
-func sourceOf(addr netip.Addr) netip.Prefix {
-	addr = addr.Unmap().WithZone("")
-	bits := 64
-	if addr.Is4() {
-		bits = 32
-	}
-	p, _ := addr.Prefix(bits) // fails for the zero Addr only, and then p is zero too
-	return p
 }

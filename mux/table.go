@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"posthorn/authkeys"
+	"posthorn/sources"
 )
 
 // Why a connection is dropped at once. These are also the labels of the
@@ -34,7 +35,7 @@ type table struct {
 	listeners map[net.Listener]struct{}
 	conns     map[uint64]*Conn
 	accounts  map[string][]*Conn // by Identity.Account
-	sources   map[netip.Addr]*source
+	sources   map[netip.Prefix]*source
 	pool      []*Conn     // those without a login, in no order; see Conn.pooled
 	carriers  int         // of conns: those that others stand for, see Carry
 	sweeper   *time.Timer // of the parked ones; nil: there are none
@@ -42,7 +43,7 @@ type table struct {
 
 // source is where connections come from: an IPv4 address or an IPv6 /64.
 type source struct {
-	addr     netip.Addr
+	of       netip.Prefix
 	conns    int
 	carriers int     // of conns: those that others stand for
 	pooled   int     // of the table's pool
@@ -53,7 +54,7 @@ func (t *table) init() {
 	t.listeners = map[net.Listener]struct{}{}
 	t.conns = map[uint64]*Conn{}
 	t.accounts = map[string][]*Conn{}
-	t.sources = map[netip.Addr]*source{}
+	t.sources = map[netip.Prefix]*source{}
 }
 
 // listen notes a listener to be closed by close; false when it is too late.
@@ -134,16 +135,16 @@ func (t *table) pooling(c *Conn) {
 // locate counts a connection under its source, once Remote is known, or says
 // why it is dropped: then it still has to leave. victim is as with enter.
 func (t *table) locate(c *Conn) (victim *Conn, drop error) {
-	addr := sourceOf(c.Remote.Addr())
-	if !addr.IsValid() {
+	of := sources.Of(c.Remote.Addr())
+	if !of.IsValid() {
 		return nil, nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.sources[addr]
+	s := t.sources[of]
 	if s == nil {
-		s = &source{addr: addr}
-		t.sources[addr] = s
+		s = &source{of: of}
+		t.sources[of] = s
 	}
 	l := c.limits
 	if s.counted() >= 2*l.ConnsPerSource {
@@ -167,16 +168,6 @@ func (t *table) locate(c *Conn) (victim *Conn, drop error) {
 func (t *table) counted() int { return len(t.conns) - t.carriers }
 
 func (s *source) counted() int { return s.conns - s.carriers }
-
-// sourceOf maps an address to that of its source.
-func sourceOf(a netip.Addr) netip.Addr {
-	if a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.Addr()
-		}
-	}
-	return a
-}
 
 // victim picks a connection without a login to be ended; nil when there is
 // none.
@@ -325,7 +316,7 @@ func (t *table) leave(c *Conn) {
 	}
 	if s := c.source; s != nil {
 		if s.conns--; s.conns == 0 {
-			delete(t.sources, s.addr)
+			delete(t.sources, s.of)
 		}
 	}
 	t.mu.Unlock()

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"posthorn/sources"
+
 	"github.com/go-webauthn/webauthn/webauthn"
 )
 
@@ -43,7 +45,7 @@ func newCeremonies() ceremonies {
 // begin keeps a ceremony, and returns its ID: a secret of the browser that began
 // it. The error is ErrTooMany.
 func (c *ceremonies) begin(n *ceremony, source netip.Addr) (id string, err error) {
-	n.source = network(source)
+	n.source = sources.Of(source)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.expire(n.begun)
@@ -94,15 +96,4 @@ func (c *ceremonies) drop(n *ceremony) {
 	if c.sources[n.source]--; c.sources[n.source] <= 0 {
 		delete(c.sources, n.source)
 	}
-}
-
-// network is whom an address belongs to: an IPv4 address or an IPv6 /64.
-func network(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := 64
-	if a.Is4() {
-		bits = 32
-	}
-	p, _ := a.Prefix(bits) // fails for the zero Addr only, and then p is zero too
-	return p
 }

@@ -23,19 +23,19 @@ var mayImport = map[string][]string{
 	"handlers/https/*":     {"mux", "alpn", "accounts", "authkeys", "backend", "admin", "certs", "sessions", "passkeys", "mobileconfig", "autoconf", "handlers/https", "handlers/https/*"},
 	"autoconf":             nil,
 	"sessions":             {"accounts", "authkeys", "store"},
-	"passkeys":             {"accounts", "store"},
+	"passkeys":             {"accounts", "sources", "store"},
 	"handlers/*":           {"mux", "alpn", "accounts", "authkeys", "backend", "imapline"},
 	"imapline":             nil,
-	"admin":                {"mux", "alpn", "accounts", "authkeys", "certs", "certs/*", "passkeys", "sessions", "store"},
+	"admin":                {"mux", "alpn", "accounts", "authkeys", "certs", "certs/*", "passkeys", "sessions", "sources", "store"},
 	"backend":              {"accounts", "mailbox", "backend/upstream", "splice"},
 	"backend/upstream":     {"authkeys", "park"},
 	"backend/backendtest":  nil, // for tests
 	"park":                 nil,
 	"splice":               {"park"},
-	"accounts":             {"authkeys", "store"},
+	"accounts":             {"authkeys", "sources", "store"},
 	"certs":                {"alpn", "authkeys", "store", "certs/*"},
 	"certs/*":              {"alpn"},
-	"mux":                  {"alpn", "authkeys", "park"},
+	"mux":                  {"alpn", "authkeys", "park", "sources"},
 	"mobileconfig":         nil,
 	"mux/muxtest":          {"alpn"}, // for tests
 	"authkeys":             {"store"},
@@ -47,10 +47,11 @@ var mayImport = map[string][]string{
 	"mailbox/*":            {"mailbox/*"},
 	"store/*":              {"store"},
 	"alpn":                 nil,
+	"sources":              nil,
 	"store":                nil,
 	"e2e/...":              {"*"}, // tests of the whole
 
-	"handlers/https/sites":        {"mux", "alpn", "splice", "backend/upstream", "handlers/https/sites/folder"},
+	"handlers/https/sites":        {"mux", "alpn", "splice", "sources", "backend/upstream", "handlers/https/sites/folder"},
 	"handlers/https/sites/folder": nil,
 
 	"handlers/https/transport": {"mux", "alpn", "webstream"},

@@ -3,6 +3,8 @@ package sites
 import (
 	"net/netip"
 	"sync"
+
+	"posthorn/sources"
 )
 
 // crowd bounds how many requests are at the site at a time: in all, so that the
@@ -22,7 +24,7 @@ const (
 // enter reports whether a client's request may go on; leave is called at its
 // end.
 func (c *crowd) enter(client netip.Addr) (leave func(), ok bool) {
-	source := sourceOf(client)
+	source := sources.Of(client)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.all >= maxCrowd || c.sources[source] >= maxOfASource {
@@ -43,14 +45,4 @@ func (c *crowd) leave(source netip.Prefix) {
 	if c.sources[source]--; c.sources[source] == 0 {
 		delete(c.sources, source)
 	}
-}
-
-// sourceOf is who an address belongs to: an IPv4 address, or an IPv6 /64.
-func sourceOf(a netip.Addr) netip.Prefix {
-	bits := a.BitLen()
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits)
-	return p
 }
