@@ -40,7 +40,9 @@ type server struct {
 	// refuse answers for a recipient; most is how many of them a transaction has.
 	refuse map[string]error
 	most   int
-	// end answers for a message, when it has come; taken is called before.
+	// begin is called before a message is read; end answers for it, when it has come;
+	// taken is called when it was taken.
+	begin func()
 	end   func(*delivery) error
 	taken func()
 
@@ -73,6 +75,7 @@ func serve(t testing.TB, edit ...func(*smtp.Server)) *server {
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = srv.Serve(ln) })
 	t.Cleanup(func() {
+		plain.Close() // go-smtp closes what it serves already
 		srv.Close()
 		serving.Wait()
 	})
@@ -162,6 +165,12 @@ func (c *session) Rcpt(to string, o *smtp.RcptOptions) error {
 }
 
 func (c *session) Data(r io.Reader) error {
+	c.server.mu.Lock()
+	begin := c.server.begin
+	c.server.mu.Unlock()
+	if begin != nil {
+		begin()
+	}
 	b, err := io.ReadAll(r)
 	if err != nil {
 		return err

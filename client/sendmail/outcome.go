@@ -128,6 +128,9 @@ func reason(err error) string {
 		if c := answer.EnhancedCode; c[0] > 0 {
 			text = fmt.Sprintf("%d %d.%d.%d %s", answer.Code, c[0], c[1], c[2], answer.Message)
 		}
+		if login := new(client.LoginError); errors.As(err, &login) {
+			text = "login with " + login.Mechanism + ": " + text
+		}
 	}
 	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
 		if isControl(r) || r >= 0x200e && r <= 0x202e {

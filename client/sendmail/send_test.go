@@ -186,3 +186,17 @@ func TestStall(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+// A gateway that takes nothing more of a message does not hold the sender either.
+func TestDeafGateway(t *testing.T) {
+	s := serve(t)
+	release := make(chan struct{})
+	s.begin = func() { <-release }
+	sender := s.sender()
+	sender.Stall = 200 * time.Millisecond
+	o := sender.Send(t.Context(), message(t, strings.Repeat(strings.Repeat("x", 100)+"\n", 300_000), "a@x.org"))
+	close(release)
+	if len(o.Deferred) != 1 || o.Exit() != sendmail.TempFail || len(s.got()) != 0 {
+		t.Errorf("%+v", o)
+	}
+}

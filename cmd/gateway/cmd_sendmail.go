@@ -224,6 +224,7 @@ func (m *mailer) read(ctx context.Context) (*sendmail.Message, error) {
 // later, if there is a queue.
 func (m *mailer) judge(message *sendmail.Message, o *sendmail.Outcome) error {
 	m.tell(o)
+	had := o.Sent
 	var lines []string
 	for _, f := range o.Refused {
 		lines = append(lines, f.String())
@@ -235,7 +236,7 @@ func (m *mailer) judge(message *sendmail.Message, o *sendmail.Outcome) error {
 		}
 		err := m.keep(message, left, o.Deferred[0].Reason)
 		if err == nil {
-			o.Deferred = nil
+			o.Deferred, had = nil, append(had, left...)
 		} else {
 			m.report(err)
 		}
@@ -247,8 +248,8 @@ func (m *mailer) judge(message *sendmail.Message, o *sendmail.Outcome) error {
 		return nil
 	}
 	err := fmt.Errorf("not sent to\n%s", strings.Join(lines, "\n"))
-	if len(o.Sent) > 0 {
-		err = withHint(err, "it was sent to %s, who would get it twice if it were sent to all again", strings.Join(o.Sent, ", "))
+	if len(had) > 0 {
+		err = withHint(err, "it was sent to %s, or is in the queue: who sends it to all again sends it twice to them", strings.Join(had, ", "))
 	}
 	return &sendmail.Error{Code: o.Exit(), Err: err}
 }

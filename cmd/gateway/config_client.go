@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -189,13 +190,25 @@ func loadClientFile(file string, whole any, c *ClientConfig) error {
 // what is relative is beside the file.
 func beside(file, path string) (string, error) {
 	if rest, ok := strings.CutPrefix(path, "~/"); ok {
-		home, err := os.UserHomeDir()
+		home, err := homeDir()
 		return filepath.Join(home, rest), err
 	}
 	if path == "" || filepath.IsAbs(path) {
 		return path, nil
 	}
 	return filepath.Join(filepath.Dir(file), path), nil
+}
+
+// homeDir is the user's home. Services of the system have it in no variable.
+func homeDir() (string, error) {
+	home, err := os.UserHomeDir()
+	if err == nil {
+		return home, nil
+	}
+	if u, err := user.Current(); err == nil && u.HomeDir != "" {
+		return u.HomeDir, nil
+	}
+	return "", err
 }
 
 // client returns c as the library takes it, with the files that it names read.

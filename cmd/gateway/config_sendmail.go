@@ -31,7 +31,13 @@ const sendmailEnv = "POSTHORN_SENDMAIL_CONFIG"
 
 // sendmailPlaces are where a configuration is looked for, in this order.
 func (c *cli) sendmailPlaces() (places []string) {
-	if dir, err := os.UserConfigDir(); err == nil {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		var home string
+		home, err = homeDir()
+		dir = filepath.Join(home, ".config")
+	}
+	if err == nil {
 		places = append(places, filepath.Join(dir, "posthorn", "sendmail.yaml"))
 	}
 	return append(places, "/etc/posthorn/sendmail.yaml")
