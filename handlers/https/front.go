@@ -2,6 +2,7 @@ package https
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/netip"
 	"path"
@@ -63,6 +64,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch status := f.refusal(r, host); {
 	case status != 0:
 		f.refuse(w, r, status)
+		takeBody(w, r)
 	case f.server.Transport != nil && f.server.Transport.Takes(r):
 		f.setHeaders(w.Header(), r)
 		f.server.Transport.Serve(w, r, f.conn, f.door.Take)
@@ -75,7 +77,28 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.setHeaders(w.Header(), r)
 		routable.Body = http.MaxBytesReader(w, routable.Body, maxBody)
 		f.routes.ServeHTTP(w, routable)
+		takeBody(w, r)
 	}
+}
+
+// How much of a body is read that nobody wanted, and for how long.
+const (
+	maxUnread   = 64 << 10
+	patientRead = 2 * time.Second
+)
+
+// takeBody reads the rest of a request's body, if it is short, before its response
+// ends. On HTTP/2 net/http would reset the stream otherwise (RFC 9113 section 8.1),
+// and clients that are still sending take that for a failure: curl did in every
+// second request, and nobody saw why it was refused. On HTTP/1 net/http does this.
+func takeBody(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 2 || r.ContentLength == 0 || r.ContentLength > maxUnread {
+		return
+	}
+	if http.NewResponseController(w).SetReadDeadline(time.Now().Add(patientRead)) != nil {
+		return // the client went away
+	}
+	_, _ = io.CopyN(io.Discard, r.Body, maxUnread) // whatever comes of it, the answer stands
 }
 
 // refuse answers with a status and what it is called.
