@@ -182,6 +182,7 @@ func (a *Auth) subject(keyed *Login) subject {
 type candidate struct {
 	account  *Account // nil: unknown
 	version  uint64   // of the store, from before it was asked for account
+	record   []byte   // what verifier stands in; nil: a decoy
 	verifier verifier
 	decoy    bool
 }
@@ -218,7 +219,7 @@ func (s *Store) verify(ctx context.Context, user string, c *candidate) error {
 		return err
 	}
 	c.verifier, err = decodeVerifier(b)
-	c.decoy = false
+	c.record, c.decoy = b, false
 	return err
 }
 
@@ -268,5 +269,5 @@ func (cand *candidate) login(c claim, p Peer) *Login {
 	if c.identity != "" {
 		as = c.identity
 	}
-	return &Login{Account: cand.account, Address: foldUser(as), Mechanism: c.mechanism, Peer: p, version: cand.version}
+	return &Login{Account: cand.account, Address: foldUser(as), Mechanism: c.mechanism, Peer: p, password: cand.record, version: cand.version}
 }

@@ -37,6 +37,7 @@ type Login struct {
 	// Whoever gets the Login passes it on to the backend, or closes it.
 	Opened io.Closer
 
+	password []byte // the record of the one that proved it; nil: none that is kept here
 	recorded bool   // Recent tells of it
 	version  uint64 // of the store, when it was last seen to hold; zero: not known
 }

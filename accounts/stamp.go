@@ -20,6 +20,20 @@ func (s *Store) PasswordStamp(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	hash := sha256.Sum256(b) // the verifier has a salt of its own each time
-	return base64.RawURLEncoding.EncodeToString(hash[:9]), nil
+	return stampOf(b), nil
+}
+
+// PasswordStamp is Store.PasswordStamp as it was when l was decided, so that a
+// password that is being changed opens nothing that outlasts it; empty: l is not by a
+// password that is kept here.
+func (l *Login) PasswordStamp() string {
+	if l.password == nil {
+		return ""
+	}
+	return stampOf(l.password)
+}
+
+func stampOf(record []byte) string {
+	hash := sha256.Sum256(record) // the verifier has a salt of its own each time
+	return base64.RawURLEncoding.EncodeToString(hash[:9])
 }

@@ -48,6 +48,9 @@ type Session struct {
 	Remote    string    `json:"remote,omitempty"`
 	UserAgent string    `json:"user_agent,omitempty"` // cut, printable
 
+	// Stamp is accounts.Login.PasswordStamp of who signs in; empty: the session holds
+	// with the password that the account has now.
+	Stamp string `json:"-"`
 	// Owner is the account as it was when the request came; nil in lists.
 	Owner *accounts.Account `json:"-"`
 }
@@ -188,8 +191,9 @@ func (m *Manager) current(ctx context.Context) (*Session, error) {
 }
 
 // SignIn begins a session on the response to r, in place of the one that the
-// browser had. Of s it takes Account, Address, How, Key and Passkey; the rest is
-// filled in. The token is a new one, so nobody can have planted it.
+// browser had. Of s it takes Account, Address, How, Key, Passkey and Stamp; the rest
+// is filled in. The token is a new one, so nobody can have planted it. ErrNoSession
+// says that what signed in has lost its right meanwhile.
 func (m *Manager) SignIn(w http.ResponseWriter, r *http.Request, s Session) error {
 	s.Created = m.now()
 	s.Expires = s.Created.Add(m.Max)
@@ -208,21 +212,31 @@ func (m *Manager) Renew(w http.ResponseWriter, r *http.Request) error {
 
 func (m *Manager) begin(w http.ResponseWriter, r *http.Request, s Session) error {
 	ctx := r.Context()
-	stamp, err := m.Accounts.PasswordStamp(ctx, s.Account)
-	if err != nil {
-		return err
+	rec := &record{Session: s, Stamp: s.Stamp}
+	if rec.Stamp == "" {
+		var err error
+		if rec.Stamp, err = m.Accounts.PasswordStamp(ctx, s.Account); err != nil {
+			return err
+		}
 	}
-	s.LastSeen = m.now()
-	s.UserAgent = printable(r.UserAgent(), maxUserAgent)
+	rec.LastSeen = m.now()
+	rec.UserAgent = printable(r.UserAgent(), maxUserAgent)
 	if !m.Privacy {
-		s.Remote = remote(r)
+		rec.Remote = remote(r)
 	}
 	if err := m.tokens.RenewToken(ctx); err != nil {
 		return err
 	}
-	m.tokens.Put(ctx, recordValue, &record{Session: s, Stamp: stamp})
+	m.tokens.Put(ctx, recordValue, rec)
 	token, _, err := m.tokens.Commit(ctx)
 	if err != nil {
+		return err
+	}
+	// What ends an account's sessions may have looked for them just before.
+	switch _, err := m.check(ctx, rec); {
+	case errors.Is(err, errEnded):
+		return errors.Join(ErrNoSession, m.tokens.Destroy(ctx))
+	case err != nil:
 		return err
 	}
 	m.tokens.WriteSessionCookie(ctx, w, token, s.Expires)

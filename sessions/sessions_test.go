@@ -3,6 +3,7 @@ package sessions_test
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -297,6 +298,50 @@ func TestEnds(t *testing.T) {
 			}
 			if other.current() == nil {
 				t.Error("so does another account's")
+			}
+		})
+	}
+}
+
+// What ends sessions ends those too that are just beginning.
+func TestEndsMeanwhile(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	for name, c := range map[string]struct{ end, mend func(id string) error }{
+		"password": {end: func(id string) error { return h.accounts.SetPassword(ctx, id, "another password") }},
+		"disabled": {
+			end:  func(id string) error { return h.accounts.SetDisabled(ctx, id, true) },
+			mend: func(id string) error { return h.accounts.SetDisabled(ctx, id, false) },
+		},
+		"removed": {end: func(id string) error { _, err := h.accounts.Remove(ctx, id); return err }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := h.account(name + "@example.org")
+			l, err := h.accounts.NewAuth(accounts.Peer{Scope: authkeys.ScopeHTTPS, TLS: new(tls.ConnectionState)}).Password(ctx, a.Primary(), "a long password")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.end(a.ID); err != nil {
+				t.Fatal(err)
+			}
+			b := &browser{h: h}
+			b.request(func(w http.ResponseWriter, r *http.Request) {
+				s := by(a)
+				s.Stamp = l.PasswordStamp()
+				if err := h.SignIn(w, r, s); !errors.Is(err, sessions.ErrNoSession) {
+					t.Errorf("signed in: %v", err)
+				}
+			})
+			if c.mend != nil {
+				if err := c.mend(a.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if all, err := h.List(ctx, a.ID); err != nil || len(all) != 0 || b.cookie != nil {
+				t.Errorf("%v, %v, cookie %v", all, err, b.cookie)
+			}
+			for item, err := range h.kv.Scan(ctx, "session/") {
+				t.Errorf("left over: %s, %v", item.Key, err)
 			}
 		})
 	}

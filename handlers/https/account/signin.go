@@ -80,7 +80,7 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) {
 		h.unavailable(w, r, err)
 		return
 	}
-	h.begin(w, r, sessions.Session{Account: l.Account.ID, Address: l.Address, How: sessions.Password}, p.Next)
+	h.begin(w, r, sessions.Session{Account: l.Account.ID, Address: l.Address, How: sessions.Password, Stamp: l.PasswordStamp()}, p.Next)
 }
 
 // checkPassword logs in by a password. A conversation with the mail system that was
