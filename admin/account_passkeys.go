@@ -2,9 +2,9 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
+	"posthorn/accounts"
 	"posthorn/passkeys"
 	"posthorn/sessions"
 )
@@ -43,6 +43,7 @@ func (s *Service) AddPasskey(ctx context.Context, who Actor, account string, n N
 		p, err = s.Passkeys.FinishRegistration(ctx, n.Visit, a.ID, n.Ceremony, n.Name, n.Response)
 		if err == nil {
 			ev.Detail = p.Name
+			ev.after(p)
 		}
 		return err
 	})
@@ -59,11 +60,14 @@ func (s *Service) RenamePasskey(ctx context.Context, who Actor, account, id, nam
 	if err != nil {
 		return err
 	}
-	ev := Event{Action: action, Account: a, Detail: p.Name + ": name=" + name}
-	if errors.Is(passkeys.CheckName(name), passkeys.ErrName) {
-		return fmt.Errorf("%s: %w", action, passkeys.ErrName)
+	if err := passkeys.CheckName(name); err != nil {
+		return fmt.Errorf("%s: %w", action, err)
 	}
-	return s.do(ctx, who, &ev, func() error { return s.Passkeys.Rename(ctx, a, id, name) })
+	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Detail: p.Name}
+	renamed := *p
+	renamed.Name = name
+	ev.change(p, renamed)
+	return s.do(ctx, who, &ev, func() error { return s.Passkeys.Rename(ctx, a.ID, id, name) })
 }
 
 // RemovePasskey deletes a passkey of an account (ID or address), and signs out the
@@ -75,24 +79,24 @@ func (s *Service) RemovePasskey(ctx context.Context, who Actor, account, id, exc
 	if err != nil {
 		return 0, err
 	}
-	ev := Event{Action: action, Account: a, Detail: p.Name}
+	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Detail: p.Name}
+	ev.before(p)
 	err = s.do(ctx, who, &ev, func() error {
-		if err := s.Passkeys.Remove(ctx, a, id); err != nil {
+		if err := s.Passkeys.Remove(ctx, a.ID, id); err != nil {
 			return err
 		}
-		ended, err = s.Sessions.RevokeIf(ctx, a, func(v *sessions.Session) bool { return v.Passkey == id && v.ID != except })
+		ended, err = s.Sessions.RevokeIf(ctx, a.ID, func(v *sessions.Session) bool { return v.Passkey == id && v.ID != except })
 		return err
 	})
 	return ended, err
 }
 
-func (s *Service) findPasskey(ctx context.Context, who Actor, action, account, id string) (owner string, p *passkeys.Passkey, err error) {
-	a, err := s.find(ctx, who, action, account)
-	if err != nil {
-		return "", nil, err
+func (s *Service) findPasskey(ctx context.Context, who Actor, action, account, id string) (owner *accounts.Account, p *passkeys.Passkey, err error) {
+	if owner, err = s.find(ctx, who, action, account); err != nil {
+		return nil, nil, err
 	}
-	if p, err = s.Passkeys.Get(ctx, a.ID, id); err != nil {
-		return "", nil, fmt.Errorf("%s: %w", action, err)
+	if p, err = s.Passkeys.Get(ctx, owner.ID, id); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", action, err)
 	}
-	return a.ID, p, nil
+	return owner, p, nil
 }

@@ -37,6 +37,7 @@ func (s *Service) EndSession(ctx context.Context, who Actor, id string) error {
 		return fmt.Errorf("%s: %w", action, err)
 	}
 	ev := Event{Action: action, Account: found.Account, Address: found.Address, Detail: "web session"}
+	ev.before(found)
 	return s.do(ctx, who, &ev, func() error { return s.Sessions.Revoke(ctx, found.Account, id) })
 }
 
@@ -48,9 +49,10 @@ func (s *Service) EndSessions(ctx context.Context, who Actor, account, except st
 	if err != nil {
 		return 0, err
 	}
-	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Detail: "all web sessions"}
+	ev := Event{Action: action, Account: a.ID, Address: a.Primary()}
 	err = s.do(ctx, who, &ev, func() error {
 		n, err = s.Sessions.RevokeAll(ctx, a.ID, except)
+		ev.Detail = fmt.Sprintf("web sessions: %d", n)
 		return err
 	})
 	return n, err

@@ -184,7 +184,8 @@ func (s *Service) ShowAccount(ctx context.Context, who Actor, ref string) (*Acco
 	return d, nil
 }
 
-// SetDisabled disables or enables an account. Disabling ends its sessions.
+// SetDisabled disables or enables an account. Disabling ends its sessions, those on
+// the web among them, before it returns: enabling brings none of them back.
 func (s *Service) SetDisabled(ctx context.Context, who Actor, ref string, disabled bool, only ...Condition) (*accounts.Account, error) {
 	action := "account enable"
 	if disabled {
@@ -195,7 +196,8 @@ func (s *Service) SetDisabled(ctx context.Context, who Actor, ref string, disabl
 			return err
 		}
 		s.Mux.CloseAccount(a.ID, everyConn, mux.ErrRevoked)
-		return nil
+		_, err := s.Sessions.RevokeAll(ctx, a.ID, "")
+		return err
 	})
 }
 
@@ -286,6 +288,9 @@ func (s *Service) SetPassword(ctx context.Context, who Actor, ref string, p NewP
 		return s.do(ctx, who, &ev, func() error {
 			if err := s.Accounts.SetPassword(ctx, a.ID, password); err != nil {
 				return err
+			}
+			if is, err := s.Accounts.Get(ctx, a.ID); err == nil {
+				ev.change(a, is)
 			}
 			if kept { // it opened none
 				return nil

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,6 +99,14 @@ type Actor struct {
 	// Account is the ID of the one account that the actor may manage for
 	// itself: its password, keys and connections; empty: none.
 	Account string
+}
+
+// From returns an address as Actor.From may have it.
+func (s *Service) From(a netip.Addr) string {
+	if s.Privacy || !a.IsValid() {
+		return ""
+	}
+	return a.Unmap().WithZone("").String()
 }
 
 // operator refuses everybody but those who may do it to everybody's.

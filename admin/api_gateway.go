@@ -38,7 +38,7 @@ func (a *api) addGateway() {
 		})
 	add(a, operation{
 		id: "listAudit", tag: tag, action: "audit", method: "GET", path: "/audit", summary: "The audit trail, newest first",
-		about: "Every change, and every attempt at one: who, what, from where, when, and how it ended.",
+		about: "Every change, and every one that was begun and failed: who, what, from where, when, and how it ended. Who was not allowed to begin is in the log.",
 	}, a.listAudit)
 	add(a, operation{
 		id: "getBackup", tag: tag, action: "backup", method: "GET", path: "/backup", summary: "A backup of everything, as a ZIP archive",

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +23,7 @@ type Event struct {
 	Address string    `json:"address,omitempty"` // the account's, or the one in question
 	Key     string    `json:"key,omitempty"`     // fingerprint
 	Detail  string    `json:"detail,omitempty"`
-	Error   string    `json:"error,omitempty"` // why it failed; empty: it was done
+	Error   string    `json:"error,omitempty"` // why it failed, or errUnfinished; empty: it was done
 	From    string    `json:"from,omitempty"`  // the actor's address
 	// Before and After are what has changed, of what people may see.
 	Before json.RawMessage `json:"before,omitempty"`
@@ -41,13 +40,25 @@ const (
 	auditTime  = "20060102T150405.000000000Z"
 )
 
-// do records ev, acts, and brings the record up to date when acting failed or
-// told more. An operation that cannot be recorded is not carried out.
+// errUnfinished is what the trail says of an operation until it is over: of one that
+// a crash interrupted nobody knows whether it was done.
+const errUnfinished = "not finished"
+
+// ownMark ends the keys of what others than operators did for themselves. They may
+// have half of the trail, lest one of them pushes out what operators did.
+const ownMark = "-own"
+
+// do records ev, acts, and brings the record up to date. An operation that cannot be
+// recorded is not carried out.
 func (s *Service) do(ctx context.Context, who Actor, ev *Event, act func() error) error {
 	ev.Time, ev.Actor, ev.From = time.Now().UTC(), who.Name, who.From
 	key := auditPrefix + ev.Time.Format(auditTime) + "-" + rand.Text()[:8]
-	recorded := *ev
-	if err := s.record(ctx, key, recorded); err != nil {
+	if !who.Operator && who.Scope == 0 {
+		key += ownMark
+	}
+	begun := *ev
+	begun.Error = errUnfinished
+	if err := s.record(ctx, key, begun); err != nil {
 		return fmt.Errorf("%s: record in the audit trail: %w", ev.Action, err)
 	}
 	err := act()
@@ -57,10 +68,8 @@ func (s *Service) do(ctx context.Context, who Actor, ev *Event, act func() error
 	}
 	// The request may be what ended; its outcome is recorded all the same.
 	ctx = context.WithoutCancel(ctx)
-	if !reflect.DeepEqual(*ev, recorded) {
-		if err := s.record(ctx, key, *ev); err != nil {
-			s.Log.Error().Err(err).Msg("audit record could not be completed")
-		}
+	if err := s.record(ctx, key, *ev); err != nil {
+		s.Log.Error().Err(err).Msg("audit record could not be completed")
 	}
 	s.logEvent(*ev, err)
 	s.trim(ctx)
@@ -115,14 +124,41 @@ func (s *Service) trim(ctx context.Context) {
 		s.Log.Error().Err(err).Msg("audit trail could not be read")
 		return
 	}
-	if excess := len(keys) - keep; excess > 0 {
-		if err := s.deleteAll(ctx, keys[:excess]); err != nil {
-			s.Log.Error().Err(err).Msg("audit trail could not be shortened")
-			return
-		}
-		keys = keys[excess:]
+	old := oldest(keys, keep)
+	if err := s.deleteAll(ctx, old); err != nil {
+		s.Log.Error().Err(err).Msg("audit trail could not be shortened")
+		return
 	}
-	s.auditCount = max(len(keys), 1)
+	s.auditCount = max(len(keys)-len(old), 1)
+}
+
+// oldest returns those of keys, which are in order, that go when keep may stay.
+func oldest(keys []string, keep int) (gone []string) {
+	excess := len(keys) - keep
+	if excess <= 0 {
+		return nil
+	}
+	isOwn := func(key string) bool { return strings.HasSuffix(key, ownMark) }
+	own := 0
+	for _, k := range keys {
+		if isOwn(k) {
+			own++
+		}
+	}
+	tooMany := min(excess, max(0, own-keep/2)) // of these the oldest go first
+	excess -= tooMany
+	for _, k := range keys {
+		switch {
+		case isOwn(k) && tooMany > 0:
+			tooMany--
+		case excess > 0:
+			excess--
+		default:
+			continue
+		}
+		gone = append(gone, k)
+	}
+	return gone
 }
 
 func (s *Service) auditKeys(ctx context.Context) ([]string, error) {

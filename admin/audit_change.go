@@ -21,7 +21,9 @@ func (e *Event) change(was, is any) {
 			delete(fresh, name)
 		}
 	}
-	e.Before, e.After = plain(old), plain(fresh)
+	if len(old)+len(fresh) > 0 {
+		e.Before, e.After = plain(old), plain(fresh)
+	}
 }
 
 // plain is a value as JSON.

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	"posthorn/mux"
 )
@@ -45,6 +46,10 @@ func (s *Service) CloseConn(ctx context.Context, who Actor, id uint64) error {
 		return err
 	}
 	ev := Event{Action: action, Account: info.Identity.Account, Detail: fmt.Sprintf("connection %d", id)}
+	if s.Privacy {
+		info.Remote = netip.AddrPort{}
+	}
+	ev.before(info)
 	return s.do(ctx, who, &ev, func() error {
 		if s.Mux.Close(func(c mux.Info) bool { return c.ID == id }, mux.ErrEvicted) == 0 {
 			return ErrNoConn
@@ -73,9 +78,10 @@ func (s *Service) CloseConns(ctx context.Context, who Actor, account string) (n 
 	if err != nil {
 		return 0, err
 	}
-	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Detail: "all connections"}
+	ev := Event{Action: action, Account: a.ID, Address: a.Primary()}
 	err = s.do(ctx, who, &ev, func() error {
 		n = s.Mux.CloseAccount(a.ID, everyConn, mux.ErrEvicted)
+		ev.Detail = fmt.Sprintf("connections: %d", n)
 		return nil
 	})
 	return n, err

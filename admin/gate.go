@@ -79,7 +79,7 @@ func (g *Gate) actor(r *http.Request) (Actor, error) {
 		p := &Problem{Status: http.StatusForbidden, Code: CodeForbidden, Detail: "the request comes from another site"}
 		return Actor{Name: name}, p.complete()
 	}
-	return Actor{Name: name + " (key " + c.Key.String() + ")", From: g.private(from), Operator: true}, nil
+	return Actor{Name: name + " (key " + c.Key.String() + ")", From: g.Service.From(from), Operator: true}, nil
 }
 
 func (g *Gate) byToken(r *http.Request, header string, from netip.Addr) (Actor, error) {
@@ -98,7 +98,7 @@ func (g *Gate) byToken(r *http.Request, header string, from netip.Addr) (Actor, 
 	case err != nil:
 		return Actor{}, err
 	}
-	who.From = g.private(from)
+	who.From = g.Service.From(from)
 	return who, nil
 }
 
@@ -107,14 +107,6 @@ func idOf(c *mux.Conn) uint64 {
 		return 0
 	}
 	return c.ID
-}
-
-// private is an address as the trail may have it.
-func (g *Gate) private(a netip.Addr) string {
-	if g.Service.Privacy || !a.IsValid() {
-		return ""
-	}
-	return a.String()
 }
 
 func unauthorized(detail string) error {

@@ -18,7 +18,6 @@ import (
 	"posthorn/admin"
 	"posthorn/authkeys"
 	"posthorn/mux"
-	"posthorn/sessions"
 	"posthorn/store"
 )
 
@@ -37,7 +36,6 @@ func newPort(t testing.TB) *port {
 	w := newWorld(t)
 	w.certify(t, "example.org")
 	w.Metrics = prometheus.NewRegistry()
-	w.Sessions = sessions.New(sessions.Config{Store: w.Store, Accounts: w.Accounts, Keys: w.Keys})
 	w.Limits = func() []admin.Limit { return []admin.Limit{{Name: "limits.idle", InForce: "35m", Configured: "1h"}} }
 	p := &port{world: w, operator: authkeys.Fingerprint{1, 2, 3}, conn: new(mux.Conn)}
 	g := &admin.Gate{Service: w.Service, Host: adminHost, Conn: func(*http.Request) *mux.Conn { return p.conn }}

@@ -21,6 +21,7 @@ import (
 	"posthorn/mailbox"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
+	"posthorn/sessions"
 	"posthorn/store/badgerkv"
 )
 
@@ -49,7 +50,8 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Service = &admin.Service{Accounts: accts, Keys: keys, Mail: w.mail, Store: db, Log: zerolog.New(w.log)}
+	visits := sessions.New(sessions.Config{Store: db, Accounts: accts, Keys: keys})
+	w.Service = &admin.Service{Accounts: accts, Keys: keys, Sessions: visits, Mail: w.mail, Store: db, Log: zerolog.New(w.log)}
 	w.listen(t)
 	return w
 }

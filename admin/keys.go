@@ -229,7 +229,7 @@ type KeyChange struct {
 // no longer allowed.
 func (s *Service) SetKey(ctx context.Context, who Actor, f authkeys.Fingerprint, c KeyChange, only ...Condition) (*Key, error) {
 	const action = "key set"
-	was, a, err := s.findKey(ctx, who, action, f)
+	_, a, err := s.findKey(ctx, who, action, f)
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +244,15 @@ func (s *Service) SetKey(ctx context.Context, who Actor, f authkeys.Fingerprint,
 			return fmt.Errorf("%s: %w", action, err)
 		}
 		return s.do(ctx, who, &ev, func() (err error) {
-			if k, err = s.Keys.Change(ctx, f, apply); err == nil {
+			var was authkeys.Key
+			k, err = s.Keys.Change(ctx, f, func(k *authkeys.Key) error {
+				if k.Account != a.ID { // somebody else has it now
+					return authkeys.ErrUnknown
+				}
+				was = *k
+				return apply(k)
+			})
+			if err == nil {
 				ev.change(settingsOf(was), settingsOf(k))
 			}
 			return err

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"posthorn/accounts"
-	"posthorn/sources"
 )
 
 var (
@@ -91,14 +90,13 @@ func (s *Signups) Create(ctx context.Context, req Signup) (*SignedUp, error) {
 		return nil, fmt.Errorf("%s: %w", action, &SignupLimitError{after})
 	}
 	ev := Event{Action: action, Address: created.Address}
-	if !s.service.Privacy {
-		ev.Detail = sources.Of(req.Source).String()
-	}
-	err := s.service.do(ctx, Actor{Name: action}, &ev, func() error {
+	who := Actor{Name: action, From: s.service.From(req.Source)}
+	err := s.service.do(ctx, who, &ev, func() error {
 		for range signupNames {
 			a, err := s.service.Accounts.Create(ctx, accounts.NewAccount{Address: created.Address, Password: created.Password})
 			if err == nil {
 				ev.Account, ev.Address = a.ID, created.Address
+				ev.after(a)
 				return nil
 			}
 			if !errors.Is(err, accounts.ErrTaken) {

@@ -41,7 +41,7 @@ func TestSignup(t *testing.T) {
 	if err != nil || len(events) != 1 {
 		t.Fatalf("%v, %v", events, err)
 	}
-	if ev := events[0]; ev.Action != "signup" || ev.Account != login.Account.ID || ev.Address != made.Address || ev.Detail != "192.0.2.7/32" || ev.Error != "" {
+	if ev := events[0]; ev.Action != "signup" || ev.Account != login.Account.ID || ev.Address != made.Address || ev.From != "192.0.2.7" || ev.Error != "" {
 		t.Errorf("the audit trail has %+v", ev)
 	}
 	if text := w.log.String(); strings.Contains(text, made.Password) || !strings.Contains(text, made.Address) {

@@ -255,6 +255,9 @@ func TestAccountSessionEnds(t *testing.T) {
 	if w.in() {
 		t.Error("signed out everywhere, and in")
 	}
+	if trail := g.posthorn("audit", "--json"); !regexp.MustCompile(`"action": "session end",[^}]*"from": "127\.0\.0\.1"`).MatchString(trail) {
+		t.Errorf("the trail does not say from where: %s", trail)
+	}
 }
 
 // What browsers are told on every page, and how much that is.

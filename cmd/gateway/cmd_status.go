@@ -121,7 +121,7 @@ func (c *cli) auditCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "audit",
 		Short:   "Show who administered what",
-		Long:    "Show the audit trail, oldest first. The gateway keeps the last 10,000 entries.",
+		Long:    "Show the audit trail, oldest first. The gateway keeps the last 10,000 entries; what people\ndo for themselves on the account pages has at most half of them.",
 		Example: "  posthorn audit --limit 100\n  posthorn audit --limit 0 --json",
 		Args:    c.args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {

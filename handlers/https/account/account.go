@@ -14,6 +14,7 @@ import (
 	"posthorn/accounts"
 	"posthorn/admin"
 	"posthorn/backend"
+	"posthorn/handlers/https"
 	"posthorn/handlers/https/pages"
 	"posthorn/passkeys"
 	"posthorn/sessions"
@@ -115,14 +116,16 @@ func (h *Handler) SignedIn(f func(w http.ResponseWriter, r *http.Request, v Visi
 			h.askToSignIn(w, r)
 			return
 		}
-		f(w, r, Visitor{Account: s.Owner, Session: s, Actor: actor(s)})
+		f(w, r, Visitor{Account: s.Owner, Session: s, Actor: h.actor(r, s)})
 	})
 }
 
 // actor is an account as one who asks for operations. Its name goes into the log,
 // which may have no addresses in it.
-func actor(s *sessions.Session) admin.Actor {
-	return admin.Actor{Name: "account " + s.Account + " (web)", Account: s.Account}
+func (h *Handler) actor(r *http.Request, s *sessions.Session) admin.Actor {
+	return admin.Actor{
+		Name: "account " + s.Account + " (web)", Account: s.Account, From: h.Admin.From(https.Conn(r).Remote.Addr()),
+	}
 }
 
 // open makes a handler of f, for those too who have not signed in.
