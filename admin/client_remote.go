@@ -3,6 +3,7 @@ package admin
 import (
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -29,6 +30,8 @@ func NewRemoteClient(r Remote) (*Client, error) {
 		return nil, &InvalidError{"server", "must be https://HOST or https://HOST:PORT"}
 	}
 	t := &http.Transport{
+		DialContext:     (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
+		HTTP2:           &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
 		TLSClientConfig: r.TLS, ForceAttemptHTTP2: true, Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 15 * time.Second,
 	}
 	refuse := func(req *http.Request, _ []*http.Request) error {

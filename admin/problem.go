@@ -164,12 +164,15 @@ func writeProblem(w http.ResponseWriter, p *Problem) {
 	_ = json.NewEncoder(w).Encode(p) // the client went away; nobody is left to tell
 }
 
+// ErrNoAPI says that what answers a Client is not a gateway's administration.
+var ErrNoAPI = errors.New("no administration is offered there")
+
 // readProblem makes an error of a response that is none of success.
 func readProblem(resp *http.Response) error {
 	p := new(Problem)
 	err := json.NewDecoder(resp.Body).Decode(p)
 	if err != nil || p.Code == "" || p.Detail == "" {
-		return fmt.Errorf("the gateway answered %s", resp.Status)
+		return fmt.Errorf("%w: it answered %s", ErrNoAPI, resp.Status)
 	}
 	return p
 }

@@ -68,6 +68,9 @@ restore that is interrupted leaves nothing that a gateway would start on.`,
 		Example: "  posthorn restore posthorn-2027-01-31.zip --data /var/lib/posthorn",
 		Args:    c.args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.here(cmd); err != nil {
+				return err
+			}
 			cfg, err := c.config()
 			if err != nil {
 				return err

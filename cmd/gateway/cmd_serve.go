@@ -21,6 +21,11 @@ submission and admin, and is told when the gateway is ready (Type=notify or
 notify-reload).`,
 		Example: "  posthorn serve\n  posthorn serve --config /etc/posthorn/config.yaml",
 		Args:    c.args(0, 0),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return c.serve(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.here(cmd); err != nil {
+				return err
+			}
+			return c.serve(cmd.Context())
+		},
 	}
 }

@@ -29,7 +29,7 @@ func (c *cli) tokenAddCmd() *cobra.Command {
 		Use:     "add NAME",
 		Short:   "Make a token and print it",
 		Long:    "Make a token. It is printed on standard output, once: it is stored in a form from\nwhich nobody can read it again. It is good for 90 days, if nothing else is said.",
-		Example: "  posthorn token add monitoring > token\n  posthorn token add helpdesk --scope accounts --expires 30d",
+		Example: "  (umask 077; posthorn token add monitoring > token)\n  posthorn token add helpdesk --scope accounts --expires 30d",
 		Args:    c.args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req := admin.NewToken{Name: args[0]}

@@ -6,9 +6,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"posthorn/admin"
@@ -72,7 +74,7 @@ func (r remote) client() (*admin.Client, error) {
 	if r.caFile != "" {
 		text, err := os.ReadFile(r.caFile)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("--ca: %w", err)
 		}
 		to.TLS.RootCAs = x509.NewCertPool()
 		if !to.TLS.RootCAs.AppendCertsFromPEM(text) {
@@ -108,10 +110,31 @@ func (r remote) do(ctx context.Context, do func(context.Context, *admin.Client) 
 		return err
 	}
 	defer cl.Close()
-	err = do(ctx, cl)
-	var unknown x509.UnknownAuthorityError
-	if errors.As(err, &unknown) {
-		return withHint(err, "--ca FILE names what to believe in place of the system's CAs")
+	return r.explain(do(ctx, cl))
+}
+
+// explain says why the gateway could not be asked.
+func (r remote) explain(err error) error {
+	var (
+		unknown x509.UnknownAuthorityError
+		other   x509.HostnameError
+		op      *net.OpError
+	)
+	switch {
+	case errors.As(err, &unknown):
+		return withHint(fmt.Errorf("%s: %w", r.server, err), "--ca FILE names what to believe in place of the system's CAs")
+	case errors.As(err, &other), errors.Is(err, admin.ErrNoAPI):
+		return withHint(fmt.Errorf("%s: %w", r.server, err), "--server wants the host name that admin.host is there")
+	case errors.As(err, &op):
+		return fmt.Errorf("%s cannot be asked: %w", r.server, err)
 	}
 	return err
+}
+
+// here refuses --server for a command that is about this machine.
+func (c *cli) here(cmd *cobra.Command) error {
+	if c.remote != (remote{}) {
+		return &usageError{fmt.Errorf("%s is for this machine: it takes no --server, --key, --token-file or --ca", cmd.CommandPath())}
+	}
+	return nil
 }
