@@ -2,6 +2,7 @@ package webstream
 
 import (
 	"crypto/rand"
+	"crypto/subtle"
 	"encoding/binary"
 	"net"
 	"sync"
@@ -73,22 +74,22 @@ func (s *WebSocket) appendFrame(b []byte, op byte, payload []byte) []byte {
 // returns where in the key it ends (RFC 6455 section 5.3).
 func mask(b []byte, key [4]byte, pos int) int {
 	end := (pos + len(b)) & 3
-	var twice [8]byte
-	for i := range twice {
-		twice[i] = key[(pos+i)&3]
+	var pattern [maskPattern]byte
+	for i := range key {
+		pattern[i] = key[(pos+i)&3]
 	}
-	word := binary.LittleEndian.Uint64(twice[:])
-	for len(b) >= 32 {
-		for i := 0; i < 32; i += 8 {
-			binary.LittleEndian.PutUint64(b[i:], binary.LittleEndian.Uint64(b[i:])^word)
-		}
-		b = b[32:]
+	for have, need := len(key), min(len(b), maskPattern); have < need; have *= 2 {
+		copy(pattern[have:], pattern[:have])
 	}
-	for i := range b {
-		b[i] ^= twice[i&7]
+	for len(b) > 0 {
+		b = b[subtle.XORBytes(b, b, pattern[:min(len(b), maskPattern)]):]
 	}
 	return end
 }
+
+// maskPattern is how much subtle.XORBytes, which is quick with much, is given at
+// a time.
+const maskPattern = 1 << 10
 
 // pay answers the last ping. When somebody else is writing, he does it after
 // that: the reader does not wait for a peer that does not read.

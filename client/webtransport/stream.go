@@ -2,7 +2,6 @@ package webtransport
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"net/url"
@@ -14,7 +13,7 @@ import (
 const contentType = "application/octet-stream"
 
 // openStream opens a stream on a connection that speaks HTTP/2.
-func (t *target) openStream(ctx context.Context, tc *tls.Conn) (net.Conn, error) {
+func (t *target) openStream(ctx context.Context, tc *outer) (net.Conn, error) {
 	stop := context.AfterFunc(ctx, func() { tc.SetDeadline(longAgo) })
 	s, status, err := webstream.Open(tc, &http.Request{
 		Method: http.MethodPost, URL: &url.URL{Path: t.path}, Host: t.host(),

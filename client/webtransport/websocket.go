@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha1"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -26,7 +25,7 @@ const maxAnswer = 64 << 10
 var longAgo = time.Unix(1, 0)
 
 // openWebSocket makes a WebSocket of a connection (RFC 6455 section 4.1).
-func (t *target) openWebSocket(ctx context.Context, tc *tls.Conn) (net.Conn, error) {
+func (t *target) openWebSocket(ctx context.Context, tc *outer) (net.Conn, error) {
 	stop := context.AfterFunc(ctx, func() { tc.SetDeadline(longAgo) })
 	var nonce [16]byte
 	_, _ = rand.Read(nonce[:]) // never fails

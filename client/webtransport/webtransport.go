@@ -154,7 +154,7 @@ func (t *target) dial(ctx context.Context, protos ...string) (net.Conn, error) {
 		config = t.TLSConfig.Clone()
 	}
 	config.ServerName, config.NextProtos = cmp.Or(config.ServerName, t.name), protos
-	tc := tls.Client(nc, config)
+	tc := outerClient(nc, config)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("webtransport: outer TLS: %w", err)
