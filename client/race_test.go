@@ -96,51 +96,6 @@ func TestDialConcurrently(t *testing.T) {
 	settle(t, "all are gone", func() bool { return n.Open() == 0 })
 }
 
-// TestRaceIsQuick: who wins is there within a round trip of what the route takes
-// by itself, and the head start of those before it.
-func TestRaceIsQuick(t *testing.T) {
-	g := start(t)
-	const rtt = 100 * time.Millisecond
-	rules := clienttest.Rules{RTT: rtt, Ports: map[uint16]clienttest.Verdict{993: clienttest.BlackHole}}
-	n := g.network(rules)
-	dial := func(d *client.Dialer) time.Duration {
-		began := time.Now()
-		c, err := d.Dial(within(t, 20*time.Second), alpn.IMAP)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Close()
-		return time.Since(began)
-	}
-	best := func(dialer func() *client.Dialer) time.Duration { // of what a busy machine makes of it
-		least := time.Hour
-		for range 5 {
-			least = min(least, dial(dialer()))
-		}
-		return least
-	}
-	fresh := func() *client.Dialer { return g.dialer(n) }
-	alone := best(func() *client.Dialer { return g.dialer(n, only(client.ALPN)) })
-
-	// Routes that fail at once cost nothing.
-	rules.Ports = map[uint16]clienttest.Verdict{993: clienttest.Refuse}
-	n.SetRules(rules)
-	if got := best(fresh); got > alone+rtt {
-		t.Errorf("behind a closed port: %v, alone %v", got, alone)
-	}
-	// One that is swallowed costs its head start, the first time.
-	rules.Ports = map[uint16]clienttest.Verdict{993: clienttest.BlackHole}
-	n.SetRules(rules)
-	if got := best(fresh); got > alone+rtt+250*time.Millisecond {
-		t.Errorf("behind a black hole: %v, alone %v", got, alone)
-	}
-	known := g.dialer(n)
-	dial(known)
-	if got := best(func() *client.Dialer { return known }); got > alone+rtt {
-		t.Errorf("once it is known: %v, alone %v", got, alone)
-	}
-}
-
 // A route that has the turn and then breaks or goes silent gives it to the next,
 // wherever that is: in the handshake, before the greeting, in its midst.
 func TestTurnPassesOn(t *testing.T) {
