@@ -129,8 +129,11 @@ func (s *HTTP2) step() (data bool, err error) {
 		if n == 0 {
 			return false, err
 		}
-		if s.left, s.pad = s.left-1, int(b[0]); s.pad > s.left {
+		switch s.left, s.pad = s.left-1, int(b[0]); {
+		case s.pad > s.left:
 			return false, s.fail(http2.ErrCodeProtocol, "padding is too long")
+		case s.pad == s.left && !s.ended:
+			return false, s.quiet()
 		}
 		return false, nil
 	case s.left > s.pad:
@@ -173,6 +176,9 @@ func (s *HTTP2) readHead() error {
 	case s.kind == http2.FrameData:
 		return s.beginData(id)
 	}
+	if s.kind == http2.FrameWindowUpdate && (id == 0 || id == s.id) {
+		return nil // what many octets that were sent are answered with
+	}
 	return s.quiet()
 }
 
@@ -195,10 +201,9 @@ func (s *HTTP2) beginData(id uint32) error {
 	return nil
 }
 
-// quiet counts a frame that brings the stream nothing. Those that grant are
-// what many octets sent are answered with.
+// quiet counts a frame that brings the stream nothing.
 func (s *HTTP2) quiet() error {
-	if s.kind != http2.FrameWindowUpdate && !s.noise.add(time.Since(s.born)) {
+	if !s.noise.add(time.Since(s.born)) {
 		return s.fail(http2.ErrCodeEnhanceYourCalm, "too many control frames")
 	}
 	return nil
