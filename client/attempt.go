@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"posthorn/client/webtransport"
+	"posthorn/webstream"
 )
 
 // attempt is one try of one route.
@@ -133,7 +134,10 @@ func (a *attempt) certificate(info *tls.CertificateRequestInfo) (*tls.Certificat
 // shake connects and makes the handshake; where ECH is used and rejected, once
 // more with what the gateway says it has.
 func (a *attempt) shake(ctx context.Context, config *tls.Config) (*Conn, error) {
-	if !a.route.encrypted() {
+	switch {
+	case a.route.Kind == Web:
+		return a.shakeInside(ctx, config)
+	case !a.route.encrypted():
 		return a.shakeOnce(ctx, config)
 	}
 	var err error
@@ -151,11 +155,42 @@ func (a *attempt) shake(ctx context.Context, config *tls.Config) (*Conn, error) 
 	return c, err
 }
 
-func (a *attempt) shakeOnce(ctx context.Context, config *tls.Config) (*Conn, error) {
-	nc, err := a.open(ctx)
+// shakeInside connects and makes the handshake inside the web; where nothing comes
+// through the stream that was opened, once more in a WebSocket: somebody in between
+// may keep the body of an answer until it ends.
+func (a *attempt) shakeInside(ctx context.Context, config *tls.Config) (*Conn, error) {
+	nc, err := a.openWeb(ctx, webtransport.Auto)
 	if err != nil {
 		return nil, err
 	}
+	if _, ok := nc.(*webstream.WebSocket); ok {
+		return a.secure(ctx, nc, config)
+	}
+	end, _ := ctx.Deadline()
+	half, cancel := context.WithTimeout(ctx, time.Until(end)/2)
+	defer cancel()
+	c, err := a.secure(half, nc, config)
+	if err == nil || ctx.Err() != nil || a.wire.received.Load() > 0 {
+		return c, err
+	}
+	a.step = Connecting
+	if nc, err = a.openWeb(ctx, webtransport.WebSocket); err != nil {
+		return nil, err
+	}
+	return a.secure(ctx, nc, config)
+}
+
+// shakeOnce connects and makes the handshake.
+func (a *attempt) shakeOnce(ctx context.Context, config *tls.Config) (*Conn, error) {
+	nc, err := a.d.connect(ctx, a.route.Address, a.route.proxy)
+	if err != nil {
+		return nil, err
+	}
+	return a.secure(ctx, nc, config)
+}
+
+// secure makes the handshake on a connection, which it closes when that fails.
+func (a *attempt) secure(ctx context.Context, nc net.Conn, config *tls.Config) (*Conn, error) {
 	a.times.Connected = time.Since(a.began)
 	a.step, a.wire = Handshaking, &wire{Conn: nc}
 	c := &Conn{Conn: tls.Client(a.wire, config), Route: a.route, wire: a.wire, began: a.began}
@@ -172,20 +207,17 @@ func (a *attempt) shakeOnce(ctx context.Context, config *tls.Config) (*Conn, err
 	return c, nil
 }
 
-// open opens the octet stream that the TLS is made on. The web transport's own TLS
-// has to be the gateway's by its certificate, but not by the pins: where somebody
-// inspects who may, it is the inner one that counts.
-func (a *attempt) open(ctx context.Context) (net.Conn, error) {
-	connect := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return a.d.connect(ctx, a.route.Address, a.route.proxy)
-	}
-	if a.route.Kind != Web {
-		return connect(ctx, "", "")
-	}
+// openWeb opens the web transport. Its own TLS has to be the gateway's by its
+// certificate, but not by the pins: where somebody inspects who may, it is the
+// inner one that counts.
+func (a *attempt) openWeb(ctx context.Context, mode webtransport.Mode) (net.Conn, error) {
 	config := &a.d.config
 	web := webtransport.Dialer{
-		TLSConfig: &tls.Config{RootCAs: config.RootCAs}, DialContext: connect,
-		Path: config.WebPath, Subprotocol: string(a.route.Protocol),
+		TLSConfig: &tls.Config{RootCAs: config.RootCAs},
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return a.d.connect(ctx, a.route.Address, a.route.proxy)
+		},
+		Path: config.WebPath, Subprotocol: string(a.route.Protocol), Mode: mode,
 	}
 	return web.Dial(ctx, net.JoinHostPort(config.Host, strconv.Itoa(int(config.Ports.Shared))))
 }

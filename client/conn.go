@@ -104,7 +104,7 @@ func (c *Conn) judge() error {
 	var good bool
 	switch c.Route.Protocol {
 	case alpn.IMAP:
-		good = hasFold(c.early, "* OK") || hasFold(c.early, "* PREAUTH")
+		good = hasFold(c.early, "* OK ") || c.Preauthenticated()
 	case alpn.SMTP:
 		good = hasFold(c.early, "220 ") || hasFold(c.early, "220-") || hasFold(c.early, "220\r")
 	}

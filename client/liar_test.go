@@ -9,6 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -113,6 +117,7 @@ func TestImpostors(t *testing.T) {
 		}), true, client.Alerted},
 		"no key asked for":     {liar(t, ca, false, says("* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi\r\n")), true, client.NotAsked},
 		"PREAUTH for nobody":   {liar(t, ca, false, says("* PREAUTH [CAPABILITY IMAP4rev1] welcome\r\n")), false, client.Greeting},
+		"PREAUTH, and no more": {liar(t, ca, false, says("* PREAUTH\r\n")), false, client.Greeting},
 		"no greeting":          {liar(t, ca, true, says("")), true, client.Silence},
 		"a slow greeting":      {liar(t, ca, true, func(c *tls.Conn) { dribble(c, "* OK [CAPABILITY IMAP4rev1] hello\r\n") }), true, client.Silence},
 		"an endless one":       {liar(t, ca, true, says("* OK "+strings.Repeat("x", 1<<16))), true, client.Greeting},
@@ -215,3 +220,42 @@ func TestLiars(t *testing.T) {
 
 // pick returns the nth reply, or the last.
 func pick(n int, replies ...string) string { return replies[min(n, len(replies)-1)] }
+
+// A middlebox that passes the answer to the web transport's request on, and then
+// keeps what is inside to itself, gets a WebSocket, which it cannot keep.
+func TestMiddleboxKeepsTheBody(t *testing.T) {
+	g := start(t)
+	ca := clienttest.NewAuthority(t, "a middlebox")
+	onward := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: clienttest.Pool(g.ca), NextProtos: []string{"http/1.1"}},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, g.ports[443])
+		}}
+	t.Cleanup(onward.CloseIdleConnections)
+	pass := &httputil.ReverseProxy{Transport: onward, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "https", Host: host}) }}
+	box := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 1 {
+			pass.ServeHTTP(w, r)
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	box.EnableHTTP2 = true
+	box.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Issue(host)}}
+	box.StartTLS()
+	t.Cleanup(box.Close)
+	c := g.config(nil)
+	c.Routes, c.RootCAs, c.Timeout = []client.Kind{client.Web}, clienttest.Pool(g.ca, ca), 4*time.Second
+	c.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, box.Listener.Addr().String())
+	}
+	imap, err := must(client.New(c)).IMAP(within(t, 20*time.Second), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := imap.Logout().Wait(); err != nil {
+		t.Error(err)
+	}
+	imap.Close()
+}

@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"mobileconfig":         nil,
 	"mux/muxtest":          {"alpn"}, // for tests
 	"authkeys":             {"store"},
-	"client":               {"alpn", "authkeys", "client/webtransport"},
+	"client":               {"alpn", "authkeys", "client/webtransport", "webstream"},
 	"client/tunnel":        {"alpn", "client", "imapline", "splice"},
 	"client/clienttest":    nil, // for tests
 	"client/sendmail":      {"client"},
