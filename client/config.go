@@ -53,8 +53,9 @@ type Config struct {
 
 	// Proxy says which proxy leads to a URL, https://HOST:PORT: http, https,
 	// socks5 or socks5h, with user and password if need be; nil: none. Where
-	// there is a proxy nothing goes past it, look-ups of names included. Default
-	// ProxyFromEnvironment.
+	// there is a proxy nothing goes past it, look-ups of names included. What logs
+	// in to an http or socks5 proxy goes there in the clear, as those have it; to an
+	// https one it does not. Default ProxyFromEnvironment.
 	Proxy func(*url.URL) (*url.URL, error)
 
 	// RootCAs are whom the gateway's certificate has to be from; default the
@@ -62,7 +63,8 @@ type Config struct {
 	RootCAs *x509.CertPool
 	// Pins are SHA-256 fingerprints of public keys. When there are some, the
 	// chain of the gateway's certificate has to have one of them, besides being
-	// valid.
+	// valid. Without pins, who has a CA that RootCAs trusts can stand for the
+	// gateway: he gets no login by a key, but hears a password if he asks for it.
 	Pins []authkeys.Fingerprint
 
 	// ECHConfigList is the gateway's, in its wire form (RFC 9849 section 4), for

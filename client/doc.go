@@ -6,6 +6,6 @@
 // go-smtp that has logged in, or the bare connection. What a network lets
 // through is remembered, so that the next time begins with it.
 //
-// Nothing is ever sent in the clear, the gateway's certificate is always
+// Nothing for the gateway is ever sent in the clear, its certificate is always
 // verified, and no credential leaves before that.
 package client
