@@ -1,10 +1,11 @@
 // Package webstream carries a stream of octets in the binary messages of a
-// WebSocket (RFC 6455), on either side. The stream is a net.Conn whose ends,
-// deadlines and half-closes are the connection's below, and it can be parked
-// where that can: it keeps no buffer and has no goroutine.
+// WebSocket (RFC 6455), or in a request and its response on HTTP/2 (RFC 9113), on
+// either side. The stream is a net.Conn whose ends, deadlines and half-closes are
+// the connection's below, and it can be parked where that can: it keeps no buffer
+// and has no goroutine.
 //
-// What messages the octets come in means nothing. The opening handshake is the
-// caller's.
+// What messages or frames the octets come in means nothing. A WebSocket's opening
+// handshake is the caller's.
 package webstream
 
 import (
@@ -18,9 +19,13 @@ import (
 
 // base is what streams have in common.
 type base struct {
-	nc     net.Conn
-	nowait bool // the reader's: it does not wait
-	noise  noise
+	nc net.Conn
+
+	// The reader's.
+	nowait  bool // it does not wait
+	noise   noise
+	left    int    // octets of the frame that are to come
+	payload []byte // of a frame that is not the stream's, as far as it is there
 
 	born  time.Time
 	moved atomic.Int64  // when something last went either way, since born
@@ -46,6 +51,25 @@ func (s *base) below(b []byte, amid bool) (n int, err error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
+}
+
+// whole reads on in the payload of a frame that is not the stream's, and returns
+// it when all of it is there.
+func (s *base) whole() ([]byte, error) {
+	for s.left > 0 {
+		if s.payload == nil {
+			s.payload = make([]byte, 0, s.left)
+		}
+		have := len(s.payload)
+		n, err := s.below(s.payload[have:have+s.left], true)
+		s.payload, s.left = s.payload[:have+n], s.left-n
+		if s.left > 0 && err != nil {
+			return nil, err
+		}
+	}
+	payload := s.payload
+	s.payload = nil
+	return payload, nil
 }
 
 // noise counts the frames that bring the stream no octet. Peers may send some of

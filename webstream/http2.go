@@ -62,9 +62,7 @@ type HTTP2 struct {
 	head     [frameHead]byte
 	kind     http2.FrameType
 	flags    http2.Flags
-	left     int    // octets of the frame that are to come
 	pad      int    // of them, padding; negative: its length comes first
-	payload  []byte // of a frame that is not DATA, as far as it is there
 	block    []byte // of headers
 	ended    bool   // the peer's direction ends with this frame, or this block
 	received int    // octets that are to be granted anew
@@ -211,19 +209,11 @@ func (s *HTTP2) quiet() error {
 
 // readPayload reads on in a frame other than DATA, and does what it says.
 func (s *HTTP2) readPayload() error {
-	for s.left > 0 {
-		if s.payload == nil {
-			s.payload = make([]byte, 0, s.left)
-		}
-		have := len(s.payload)
-		n, err := s.below(s.payload[have:have+s.left], true)
-		s.payload, s.left = s.payload[:have+n], s.left-n
-		if s.left > 0 && err != nil {
-			return err
-		}
+	payload, err := s.whole()
+	if err != nil {
+		return err
 	}
-	payload := s.payload
-	s.payload, s.inFrame = nil, false
+	s.inFrame = false
 	id := binary.BigEndian.Uint32(s.head[5:]) & math.MaxInt32
 	switch s.kind {
 	case http2.FrameHeaders, http2.FrameContinuation:

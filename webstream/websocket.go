@@ -1,6 +1,8 @@
 package webstream
 
 import (
+	"crypto/sha1"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -62,6 +64,13 @@ type ClosedError struct{ Status Status }
 
 func (e *ClosedError) Error() string { return fmt.Sprintf("websocket: peer closed with %d", e.Status) }
 
+// AcceptKey is what a server answers to a client's Sec-WebSocket-Key (RFC 6455
+// section 4.2.2).
+func AcceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
 // WebSocket is a stream in binary messages (RFC 6455). One goroutine reads at a
 // time; the other methods may be called concurrently. Read returns io.EOF when
 // the peer has ended its direction, with a Close frame or with that of the
@@ -77,10 +86,8 @@ type WebSocket struct {
 	have    uint8 // of head
 	head    [maxHead]byte
 	key     [4]byte
-	pos     int    // in key
-	left    int    // octets of the frame that are to come
-	payload []byte // of a control frame, as far as it is there
-	err     error  // for good
+	pos     int   // in key
+	err     error // for good
 
 	mu     sync.Mutex             // orders frames on nc, and guards closed
 	closed bool                   // a Close frame was sent
@@ -228,19 +235,11 @@ func (s *WebSocket) begin() *FrameError {
 
 // readControl reads on in a control frame, and does what it says.
 func (s *WebSocket) readControl() error {
-	for s.left > 0 {
-		if s.payload == nil {
-			s.payload = make([]byte, 0, s.left)
-		}
-		have := len(s.payload)
-		n, err := s.below(s.payload[have:have+s.left], true)
-		s.payload, s.left = s.payload[:have+n], s.left-n
-		if s.left > 0 && err != nil {
-			return err
-		}
+	payload, err := s.whole()
+	if err != nil {
+		return err
 	}
-	payload := s.payload
-	s.payload, s.inFrame = nil, false
+	s.inFrame = false
 	if !s.client {
 		mask(payload, s.key, 0)
 	}

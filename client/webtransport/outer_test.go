@@ -2,9 +2,7 @@ package webtransport_test
 
 import (
 	"bufio"
-	"crypto/sha1"
 	"crypto/tls"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -29,9 +27,8 @@ func websocket(t *testing.T, serve func(net.Conn)) net.Conn {
 			t.Error(err)
 			return
 		}
-		sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 		fmt.Fprintf(tc, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-			"Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: imap\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]))
+			"Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: imap\r\n\r\n", webstream.AcceptKey(r.Header.Get("Sec-WebSocket-Key")))
 		serve(webstream.Server(tc))
 	})
 	d.Mode = webtransport.WebSocket

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha1"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -43,7 +42,7 @@ func (t *target) openWebSocket(ctx context.Context, tc *outer) (net.Conn, error)
 		stop()
 		return nil, err
 	}
-	early, err := t.readAnswer(tc, req, accept(key))
+	early, err := t.readAnswer(tc, req, webstream.AcceptKey(key))
 	if !stop() {
 		return nil, ctx.Err()
 	}
@@ -91,12 +90,6 @@ func (t *target) host() string {
 		return host
 	}
 	return t.address
-}
-
-// accept is what a server must answer to a key (RFC 6455 section 4.1).
-func accept(key string) string {
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // prefixed is a connection that some has been read of.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -96,40 +95,6 @@ func (m *middlebox) dial(t *testing.T, within time.Duration) (net.Conn, error) {
 	return nc, err
 }
 
-// bothWays checks that octets come through, many in each direction, and that the
-// key is proven to the gateway itself.
-func bothWays(t *testing.T, g *gateway, nc net.Conn) {
-	t.Helper()
-	s := g.inner(nc, muxtest.KeyPair(t))
-	if line := s.line(); !strings.HasPrefix(line, "* PREAUTH") || !strings.Contains(line, "SHA256:") {
-		t.Fatalf("heard %q", line)
-	}
-	const size = 10 << 20
-	s.SetDeadline(time.Now().Add(30 * time.Second))
-	for range 2 {
-		s.send(fmt.Sprint("send ", size))
-		if n, err := io.CopyN(io.Discard, s.r, size); err != nil {
-			t.Fatal(n, err)
-		}
-		s.send(fmt.Sprint("take ", size))
-		if n, err := io.CopyN(s, zeros{}, size); err != nil {
-			t.Fatal(n, err)
-		}
-		if got := s.line(); got != "taken" {
-			t.Fatalf("%q", got)
-		}
-	}
-	s.Close()
-	wait(t, func() bool { // net/http keeps its connection to the gateway
-		for _, info := range g.Conns() {
-			if info.Via != 0 {
-				return false
-			}
-		}
-		return true
-	})
-}
-
 // heard are the requests that a middlebox has seen.
 func (m *middlebox) heard() string {
 	var all []string
@@ -148,7 +113,8 @@ func TestMiddleboxCarries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bothWays(t, g, nc)
+	g.bothWays(nc, 10<<20)
+	wait(t, g.nothingInside)
 	if got := m.heard(); got != "HTTP/2.0 POST" {
 		t.Errorf("requests: %s", got)
 	}
@@ -187,7 +153,8 @@ func TestMiddleboxKeeps(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			bothWays(t, g, nc)
+			g.bothWays(nc, 10<<20)
+			wait(t, g.nothingInside)
 			if got := m.heard(); got != "HTTP/2.0 POST, HTTP/1.1 GET" {
 				t.Errorf("requests: %s", got)
 			}

@@ -44,14 +44,7 @@ func TestSlowInside(t *testing.T) {
 				over := make(chan struct{})
 				go func() { io.Copy(io.Discard, nc); close(over) }()
 				go dawdle(nc)
-				wait(t, func() bool {
-					for _, info := range g.Conns() {
-						if info.Via != 0 {
-							return false
-						}
-					}
-					return true
-				})
+				wait(t, g.nothingInside)
 				select {
 				case <-over:
 				case <-time.After(5 * time.Second):

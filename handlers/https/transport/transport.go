@@ -6,7 +6,6 @@ package transport
 import (
 	"bytes"
 	"context"
-	"crypto/sha1"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -122,7 +121,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, c *mux.Conn, p
 		panic(http.ErrAbortHandler) // the client is gone
 	}
 	fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: %s\r\n\r\n", accept(keys[0]), p.protocol)
+		"Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: %s\r\n\r\n", webstream.AcceptKey(keys[0]), p.protocol)
 	if rw.Flush() != nil {
 		return
 	}
@@ -139,12 +138,6 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, c *mux.Conn, p
 func nonce(key string) bool {
 	b, err := base64.StdEncoding.DecodeString(key)
 	return err == nil && len(b) == 16
-}
-
-// accept is the answer to a client's key (RFC 6455 section 4.2.2).
-func accept(key string) string {
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // outer is a client's connection that was taken out of net/http.
