@@ -98,7 +98,6 @@ func (g *gateway) ask(method, host, target, body string) (status int, header htt
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", g.addr)
 		},
-		DisableKeepAlives: true,
 	}
 	defer transport.CloseIdleConnections()
 	r, err := http.NewRequest(method, "https://"+host+target, strings.NewReader(body))
