@@ -75,8 +75,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.refuse(w, r, http.StatusBadRequest)
 	default:
 		f.setHeaders(w.Header(), r)
-		routable.Body = http.MaxBytesReader(w, routable.Body, maxBody)
-		f.routes.ServeHTTP(w, routable)
+		bounded := *routable // net/http looks at the Body of its own
+		bounded.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		f.routes.ServeHTTP(w, &bounded)
 		takeBody(w, r)
 	}
 }
