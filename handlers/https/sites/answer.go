@@ -11,10 +11,10 @@ type answer struct {
 	http.ResponseWriter
 	door  *Door
 	r     *http.Request
-	body  *body  // nil: the request has none
+	body  *body  // nil: the request has none, or nobody is to read it
 	pace  *pace  // of the response; nil: mux sees to it
 	left  int64  // octets of the response that are to come; negative: nobody knows
-	last  bool   // the connection ends with this response
+	last  bool   // the connection ends with this response in any case
 	leave func() // called when all is over; nil: somebody else does
 }
 
@@ -36,15 +36,32 @@ func newAnswer(w http.ResponseWriter, r *http.Request, d *Door, leave func()) *a
 		// A stream may have no window while its connection is alive and well.
 		a.pace = newPace(d.Conn.MinRate(), pieceSize, func() { _ = rc.SetWriteDeadline(longAgo) })
 	}
-	if r.ContentLength == 0 { // negative: nobody knows
-		return a
-	}
-	_ = rc.EnableFullDuplex()
-	_ = rc.SetReadDeadline(time.Time{})
-	a.body = &body{ReadCloser: r.Body, request: r, trailer: announced(r)}
-	a.body.pace = newPace(d.Conn.MinRate(), 0, func() { _ = rc.SetReadDeadline(longAgo) })
 	return a
 }
+
+// takeBody prepares for reading the request's body, if there is one, while the
+// response is under way.
+func (a *answer) takeBody() {
+	if a.r.ContentLength == 0 { // negative: nobody knows
+		return
+	}
+	rc := http.NewResponseController(a.ResponseWriter)
+	_ = rc.EnableFullDuplex()
+	_ = rc.SetReadDeadline(time.Time{})
+	a.body = &body{ReadCloser: a.r.Body, request: a.r, trailer: announced(a.r)}
+	a.body.pace = newPace(a.door.Conn.MinRate(), 0, func() { _ = rc.SetReadDeadline(longAgo) })
+}
+
+// ends reports whether the connection ends with the response, whose head is about to
+// be written. With a body that is read meanwhile, net/http leaves it to us to see
+// that what is left of it is not taken for the next request, and does not survive
+// reading that itself (golang/go#68560).
+func (a *answer) ends() bool {
+	return a.last || a.r.ProtoMajor == 1 && a.unread()
+}
+
+// unread reports whether the request's body has not been read to its end.
+func (a *answer) unread() bool { return a.body != nil && !a.body.end.Load() }
 
 var longAgo = time.Unix(1, 0)
 
@@ -70,7 +87,7 @@ func (a *answer) done() {
 		return
 	}
 	a.body.pace.end()
-	if a.r.ProtoMajor == 1 && !a.body.end.Load() {
+	if a.r.ProtoMajor == 1 && a.unread() {
 		_ = http.NewResponseController(a.ResponseWriter).SetReadDeadline(time.Now().Add(drainTime))
 	}
 }
@@ -88,7 +105,7 @@ func (a *answer) WriteHeader(status int) {
 	if n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64); err == nil {
 		a.left = n
 	}
-	if a.last {
+	if a.ends() {
 		h.Set("Connection", "close")
 	}
 	a.ResponseWriter.WriteHeader(status)
@@ -141,7 +158,7 @@ func (a *answer) FlushError() error {
 // refuse answers in the site's place.
 func (a *answer) refuse(status int) {
 	clear(a.Header())
-	if a.last {
+	if a.ends() {
 		a.Header().Set("Connection", "close")
 	}
 	a.door.Refuse(a.ResponseWriter, a.r, status)

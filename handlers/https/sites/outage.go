@@ -18,7 +18,6 @@ func (s *proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	a := w.(*answer)
 	if a.body != nil {
 		if status := a.body.status(); status != 0 {
-			a.last = a.r.ProtoMajor == 1
 			a.refuse(status)
 			return
 		}

@@ -140,6 +140,7 @@ func (s *proxy) secure() {
 // serve passes a request on, and the answer back.
 func (s *proxy) serve(a *answer) {
 	hideCookies(a.r.Header)
+	a.takeBody()
 	if a.body == nil {
 		s.exchange(a, upgrade(a.r))
 		return
