@@ -36,7 +36,9 @@ func (s *Service) Handler(actor func(*http.Request) (Actor, error)) http.Handler
 			a.refuse(w, err)
 			return
 		}
-		a.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), actorKey{}, who)))
+		ctx := context.WithValue(r.Context(), actorKey{}, who)
+		ctx = context.WithValue(ctx, stillKey{}, func() error { _, err := actor(r); return err })
+		a.mux.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
@@ -144,8 +146,12 @@ func add[I, O any](a *api, o operation, do func(ctx context.Context, who Actor, 
 	})
 }
 
-// actorKey is where a request's context holds who asks.
-type actorKey struct{}
+// actorKey is where a request's context holds who asks, and stillKey a function that
+// says, with a nil error, that they still may.
+type (
+	actorKey struct{}
+	stillKey struct{}
+)
 
 // problem translates an operation's error, and logs it when nobody but the
 // operator can do anything about it.

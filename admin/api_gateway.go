@@ -78,7 +78,8 @@ func (a *api) getBackup(ctx context.Context, who Actor, _ *nothing) (*stream, er
 	return &stream{func(hc huma.Context) {
 		_, w := humago.Unwrap(hc)
 		w.Header().Set("Content-Type", "application/zip")
-		out := &countingWriter{w: w}
+		out := &backupWriter{w: w, asked: time.Now()}
+		out.still, _ = ctx.Value(stillKey{}).(func() error)
 		err := a.Backup(ctx, who, out)
 		switch {
 		case err != nil && out.n > 0:
@@ -108,13 +109,26 @@ func (a *api) getMetrics(_ context.Context, who Actor, _ *nothing) (*stream, err
 	}}, nil
 }
 
-type countingWriter struct {
-	w io.Writer
-	n int64
+// backupWriter counts what it writes, as long as who asks still may: a backup takes
+// its time, and whoever revokes a token that was stolen wants no more to be taken.
+type backupWriter struct {
+	w     io.Writer
+	n     int64
+	still func() error
+	asked time.Time // when still was
 }
 
-func (c *countingWriter) Write(b []byte) (int, error) {
-	n, err := c.w.Write(b)
-	c.n += int64(n)
+// askAgain is how often backupWriter asks.
+const askAgain = time.Second
+
+func (b *backupWriter) Write(p []byte) (int, error) {
+	if now := time.Now(); now.Sub(b.asked) >= askAgain {
+		b.asked = now
+		if err := b.still(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := b.w.Write(p)
+	b.n += int64(n)
 	return n, err
 }

@@ -155,7 +155,8 @@ func (s *Service) ShowToken(ctx context.Context, who Actor, id string) (*Token, 
 	return &rec.Token, nil
 }
 
-// RemoveToken revokes a token. It does not count from the next request on.
+// RemoveToken revokes a token. It does not count from the next request on, and a
+// backup that it is getting breaks off.
 func (s *Service) RemoveToken(ctx context.Context, who Actor, id string) error {
 	const action = "token remove"
 	if err := s.operator(who, action); err != nil {

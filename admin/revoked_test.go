@@ -1,0 +1,56 @@
+package admin_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"posthorn/admin"
+)
+
+// slowly is a response whose first bytes take a while, in which something happens.
+type slowly struct {
+	*httptest.ResponseRecorder
+	meanwhile func()
+}
+
+func (s *slowly) Write(b []byte) (int, error) {
+	if s.meanwhile != nil {
+		s.meanwhile()
+		s.meanwhile = nil
+		time.Sleep(1100 * time.Millisecond)
+	}
+	return s.ResponseRecorder.Write(b)
+}
+
+// TestRevokedInBackup: whose token is revoked gets no more of a backup.
+func TestRevokedInBackup(t *testing.T) {
+	for _, revoke := range []bool{false, true} {
+		p := newPort(t)
+		for i := range 200 { // more than goes out at once
+			if _, err := p.AddAccount(t.Context(), operator, admin.NewAccount{Address: fmt.Sprintf("user%d@example.org", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		token := p.token(t, admin.ScopeAll)
+		r := httptest.NewRequest("GET", "https://"+adminHost+admin.APIPath+"/backup", nil)
+		r.Header.Set("Authorization", "Bearer "+token.Text)
+		w := &slowly{httptest.NewRecorder(), func() {
+			if revoke {
+				if err := p.RemoveToken(t.Context(), operator, token.ID); err != nil {
+					t.Error(err)
+				}
+			}
+		}}
+		broken := func() (v any) {
+			defer func() { v = recover() }()
+			p.gate.ServeHTTP(w, r)
+			return nil
+		}()
+		if (broken == http.ErrAbortHandler) != revoke {
+			t.Errorf("revoked %t: ended with %v after %d bytes", revoke, broken, w.Body.Len())
+		}
+	}
+}
