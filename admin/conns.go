@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
+	"time"
 
 	"posthorn/mux"
 )
@@ -54,8 +56,22 @@ func (s *Service) CloseConn(ctx context.Context, who Actor, id uint64) error {
 		if s.Mux.Close(func(c mux.Info) bool { return c.ID == id }, mux.ErrEvicted) == 0 {
 			return ErrNoConn
 		}
+		s.settle(ctx, map[uint64]bool{id: true})
 		return nil
 	})
+}
+
+// settle waits a moment for connections that are ending, by their IDs: they say
+// goodbye first, and a list that is asked for next should not have them any more.
+func (s *Service) settle(ctx context.Context, ending map[uint64]bool) {
+	there := func(c mux.Info) bool { return ending[c.ID] }
+	for wait := 2 * time.Millisecond; wait < time.Second && slices.ContainsFunc(s.Mux.Conns(), there); wait *= 2 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
 }
 
 func (s *Service) findConn(who Actor, action string, id uint64) (mux.Info, error) {
@@ -80,8 +96,10 @@ func (s *Service) CloseConns(ctx context.Context, who Actor, account string) (n 
 	}
 	ev := Event{Action: action, Account: a.ID, Address: a.Primary()}
 	err = s.do(ctx, who, &ev, func() error {
-		n = s.Mux.CloseAccount(a.ID, everyConn, mux.ErrEvicted)
+		ending := make(map[uint64]bool)
+		n = s.Mux.CloseAccount(a.ID, func(c mux.Info) bool { ending[c.ID] = true; return true }, mux.ErrEvicted)
 		ev.Detail = fmt.Sprintf("connections: %d", n)
+		s.settle(ctx, ending)
 		return nil
 	})
 	return n, err

@@ -338,6 +338,9 @@ func TestConns(t *testing.T) {
 	if err := w.CloseConn(ctx, operator, conns[0].ID); err != nil {
 		t.Error(err)
 	}
+	if left, err := w.ListConns(ctx, operator, alice.ID); err != nil || len(left) != 1 {
+		t.Errorf("one of two was closed: %+v, %v", left, err)
+	}
 	if got := first.line(t); got != mux.ErrEvicted.Error() {
 		t.Errorf("the first hears %q", got)
 	}
