@@ -241,6 +241,12 @@ func TestAccountSessionEnds(t *testing.T) {
 	}
 	v.signIn(ann, "another password")
 	w.signIn(ann, "another password")
+	for _, who := range []*visitor{v, w} {
+		_, body := who.ask("/account/security", nil)
+		if own, other := strings.Index(body, "this browser"), strings.Index(body, "</h3>"); own < 0 || own > other {
+			t.Error("this browser does not stand first")
+		}
+	}
 	cookies := v.Jar.Cookies(&url.URL{Scheme: "https", Host: "localhost", Path: "/"})
 	resp, _ = v.ask("/account/sign-out", url.Values{})
 	if resp.StatusCode != 303 || v.in() || !w.in() {

@@ -3,6 +3,7 @@ package account
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,6 +66,10 @@ func (h *Handler) showSecurity(w http.ResponseWriter, r *http.Request, v Visitor
 	}
 	for _, s := range all {
 		p.Sessions = append(p.Sessions, session{s, program(s.UserAgent)})
+	}
+	if i := slices.IndexFunc(p.Sessions, func(s session) bool { return s.ID == p.Current }); i > 0 { // to the front
+		own := p.Sessions[i]
+		p.Sessions = slices.Insert(slices.Delete(p.Sessions, i, i+1), 0, own)
 	}
 	h.Pages.Render(w, r, status, "account/security", p)
 }
