@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // MaxBody is how large a request's body may be that Protect lets through, unless a
@@ -17,11 +18,14 @@ func (p *Pages) Protect(limit int64, h http.Handler) http.Handler {
 	if limit == 0 {
 		limit = MaxBody
 	}
+	refuse := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.Error(w, r, http.StatusForbidden) })
 	cross := http.NewCrossOriginProtection()
-	cross.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.Error(w, r, http.StatusForbidden)
-	}))
+	cross.SetDenyHandler(refuse)
 	return cross.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.Header.Get("Origin"), "http:") && r.Header.Get("Sec-Fetch-Site") == "" {
+			refuse(w, r) // net/http compares the hosts alone, and in the clear anybody may have written the page
+			return
+		}
 		if r.ContentLength > limit {
 			w.Header().Set("Connection", "close") // what follows is not read
 			p.Error(w, r, http.StatusRequestEntityTooLarge)

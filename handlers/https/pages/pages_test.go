@@ -218,6 +218,7 @@ func TestProtect(t *testing.T) {
 		{"same site", "a=1", map[string]string{"Sec-Fetch-Site": "same-site"}, 403},
 		{"other origin", "a=1", map[string]string{"Origin": "https://evil.example"}, 403},
 		{"no origin", "a=1", map[string]string{"Origin": "null"}, 403},
+		{"in the clear", "a=1", map[string]string{"Origin": "http://example.org"}, 403},
 		{"other port", "a=1", map[string]string{"Origin": "https://example.org:444"}, 403},
 		{"too large", strings.Repeat("a", 101), nil, 413},
 		{"malformed", "a=%zz", nil, 400},
