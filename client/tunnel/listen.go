@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -119,7 +120,7 @@ func listenUnix(path string) (net.Listener, error) {
 		ln.Close()
 		return nil, err
 	}
-	return &unixListener{ln, path}, nil
+	return &unixListener{UnixListener: ln, path: path}, nil
 }
 
 // vacate makes sure that nobody listens on a path, and that what is there may be
@@ -142,18 +143,19 @@ func vacate(path string) error {
 	return nil
 }
 
-// unixListener removes its path when it is closed.
+// unixListener removes its path when it is closed. Of those who close it, all wait
+// for that: the tunnel ends with the last of them.
 type unixListener struct {
 	*net.UnixListener
 	path string
+
+	once sync.Once
+	err  error // of once
 }
 
 func (l *unixListener) Close() error {
-	err := l.UnixListener.Close()
-	if err == nil {
-		err = os.Remove(l.path)
-	}
-	return err
+	l.once.Do(func() { l.err = errors.Join(l.UnixListener.Close(), os.Remove(l.path)) })
+	return l.err
 }
 
 // Addr is the path, not where the socket was made.

@@ -256,3 +256,22 @@ func TestPassword(t *testing.T) {
 		t.Errorf("a file that others can write: %v", err)
 	}
 }
+
+// Whoever has closed a unix socket's listener finds the path free, also when
+// somebody else was at it.
+func TestListenerClosedTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	for range 200 {
+		l := must(tunnel.Listen(alpn.IMAP, path))[0]
+		var both sync.WaitGroup
+		for range 2 {
+			both.Go(func() {
+				l.Close()
+				if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("after Close: %v", err)
+				}
+			})
+		}
+		both.Wait()
+	}
+}
