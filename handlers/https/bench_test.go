@@ -51,13 +51,17 @@ func plainSite(b *testing.B) string {
 }
 
 // BenchmarkSite fetches 1 KiB over a connection that stays, from a handler of
-// the gateway and from a site behind. CPU is that of client, gateway and site.
+// the gateway, from a site behind and from a folder. CPU is that of client,
+// gateway and site.
 func BenchmarkSite(b *testing.B) {
 	own := strings.Repeat("x", page1K)
-	for _, path := range []string{"/own", "/site"} {
-		b.Run(path[1:], func(b *testing.B) {
+	for _, path := range []string{"/own", "/site", "/files/1k.txt"} {
+		b.Run(strings.Split(path, "/")[1], func(b *testing.B) {
 			g := start(b, func(s *https.Server) {
-				all, err := sites.New([]sites.Site{{Upstream: &sites.Upstream{URL: plainSite(b)}}}, s.Log)
+				all, err := sites.New([]sites.Site{
+					{Upstream: &sites.Upstream{URL: plainSite(b)}},
+					{Path: "/files/", Folder: folderOf(b, map[string]string{"1k.txt": own})},
+				}, s.Log)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -158,13 +158,9 @@ func (q *quick) know(host string) bool {
 	if name != q.conn.ServerName || !q.server.Serves(name) {
 		return false
 	}
-	q.known = strings.Clone(host)
+	q.known = strings.Clone(host) // and not the request that it is a part of
 	q.named = q.server.named(name)
 	q.request.Host = q.known
 	q.hsts = q.server.hsts(&q.request)
 	return true
 }
-
-// asString copies b: what the file cache has seen of a path it keeps, and the
-// buffer is another request's soon.
-func asString(b []byte) string { return string(b) }

@@ -16,13 +16,13 @@ type simple struct {
 }
 
 // parse takes a request from the front of b, and returns its length; 0: it is not
-// all there, or not simple. The strings in r live as long as b stays as it is.
+// all there, or not simple. Nothing in r is b's, which may be used again.
 func (r *simple) parse(b []byte) int {
 	end := bytes.Index(b, []byte("\r\n\r\n"))
 	if end < 0 {
 		return 0
 	}
-	text := asString(b[:end+2])
+	text := string(b[:end+2])
 	line, fields, _ := strings.Cut(text, "\r\n")
 	if *r = (simple{}); !r.parseLine(line) {
 		return 0

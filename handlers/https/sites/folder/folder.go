@@ -183,6 +183,7 @@ func (f *Folder) file(path string) (*file, error) {
 	if file := f.cache.get(name, f); file != nil {
 		return file, nil
 	}
+	name = strings.Clone(name) // and not the request that it may be a part of
 	file, err := f.load(name)
 	if errors.Is(err, ErrFolder) && strings.HasSuffix(path, "/") {
 		return nil, fs.ErrNotExist // there is a slash already
