@@ -10,9 +10,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"posthorn/handlers/https/sites/folder"
@@ -246,20 +248,53 @@ func TestBecomesAnother(t *testing.T) {
 		"cut off":    func(path string) error { return os.Truncate(path, 1) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			dir := tree(t, map[string]string{"x.txt": "hello"})
-			f := open(t, dir)
-			if w, err := serve(f, "GET", "/x.txt"); err != nil || w.Body.String() != "hello" {
-				t.Fatal(w, err)
-			}
-			if err := change(filepath.Join(dir, "x.txt")); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(1100 * time.Millisecond)
-			w, err := serve(f, "GET", "/x.txt")
-			if w.Body.Len() > 1 || (err == nil) != (name == "cut off") {
-				t.Errorf("%q, %v", w.Body, err)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				dir := tree(t, map[string]string{"x.txt": "hello"})
+				path := filepath.Join(dir, "x.txt")
+				if err := os.Chtimes(path, time.Time{}, time.Now().Add(-time.Hour)); err != nil { // by the time of the test
+					t.Fatal(err)
+				}
+				f := open(t, dir)
+				if w, err := serve(f, "GET", "/x.txt"); err != nil || w.Body.String() != "hello" {
+					t.Fatal(w, err)
+				}
+				if err := change(path); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(1100 * time.Millisecond)
+				w, err := serve(f, "GET", "/x.txt")
+				if w.Body.Len() > 1 || (err == nil) != (name == "cut off") {
+					t.Errorf("%q, %v", w.Body, err)
+				}
+			})
 		})
 	}
+}
+
+// TestKeepsNoRequest: a name is kept, and not the request that it was a part of.
+func TestKeepsNoRequest(t *testing.T) {
+	const n = 64
+	files := make(map[string]string)
+	for i := range n {
+		files[fmt.Sprintf("%d.txt", i)] = "x"
+	}
+	f := open(t, tree(t, files))
+	inUse := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := inUse()
+	for i := range n {
+		path := fmt.Sprintf("/%d.txt", i)
+		request := path + strings.Repeat("x", 1<<20)
+		if _, ok := f.Ready(request[:len(path)], ""); !ok {
+			t.Fatalf("%s is not at hand", path)
+		}
+	}
+	if grown := inUse() - before; grown > n<<20/2 {
+		t.Errorf("%d files take %d KiB", n, grown>>10)
+	}
+	runtime.KeepAlive(f)
 }
