@@ -45,7 +45,7 @@ func newCeremonies() ceremonies {
 // begin keeps a ceremony, and returns its ID: a secret of the browser that began
 // it. The error is ErrTooMany.
 func (c *ceremonies) begin(n *ceremony, source netip.Addr) (id string, err error) {
-	n.source = sources.Of(source)
+	n.source, n.begun = sources.Of(source), time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.expire(n.begun)
@@ -64,10 +64,10 @@ func (c *ceremonies) begin(n *ceremony, source netip.Addr) (id string, err error
 }
 
 // take returns a ceremony, which then is over; nil: there is none.
-func (c *ceremonies) take(id string, now time.Time) *ceremony {
+func (c *ceremonies) take(id string) *ceremony {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.expire(now)
+	c.expire(time.Now())
 	n := c.byID[id]
 	if n != nil {
 		c.drop(n)

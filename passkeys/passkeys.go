@@ -66,9 +66,7 @@ type Config struct {
 	Accounts *accounts.Store
 	// Name is what browsers call the gateway; empty: "Posthorn".
 	Name string
-	// Now is the clock; nil: time.Now.
-	Now func() time.Time
-	Log zerolog.Logger
+	Log  zerolog.Logger
 }
 
 // Store keeps passkeys. Its methods may be called concurrently.
@@ -81,9 +79,6 @@ type Store struct {
 func New(c Config) *Store {
 	if c.Name == "" {
 		c.Name = "Posthorn"
-	}
-	if c.Now == nil {
-		c.Now = time.Now
 	}
 	return &Store{Config: c, ceremonies: newCeremonies()}
 }

@@ -94,7 +94,7 @@ func (s *Store) BeginRegistration(ctx context.Context, v Visit, account, address
 	if err != nil {
 		return nil, "", fmt.Errorf("begin to register a passkey: %w", err)
 	}
-	id, err = s.ceremonies.begin(&ceremony{data: *data, account: account, begun: s.Now()}, v.Source)
+	id, err = s.ceremonies.begin(&ceremony{data: *data, account: account}, v.Source)
 	return options, id, err
 }
 
@@ -102,7 +102,7 @@ func (s *Store) BeginRegistration(ctx context.Context, v Visit, account, address
 // JSON of its PublicKeyCredential. Whatever comes of it, the ceremony is over.
 // Errors: ErrRefused, ErrTooMany, ErrName.
 func (s *Store) FinishRegistration(ctx context.Context, v Visit, account, id, name string, response []byte) (*Passkey, error) {
-	c := s.ceremonies.take(id, s.Now())
+	c := s.ceremonies.take(id)
 	if c == nil || c.account != account || account == "" {
 		return nil, refused("no such ceremony")
 	}
@@ -124,7 +124,7 @@ func (s *Store) FinishRegistration(ctx context.Context, v Visit, account, id, na
 	credential.Attestation = webauthn.CredentialAttestation{} // asked for none, and nothing is made of it
 	rec := &record{Credential: *credential, Passkey: Passkey{
 		ID: idOf(credential.ID), Account: account, Name: name, Host: v.Host,
-		Created: s.Now().UTC().Truncate(time.Second), Synced: credential.Flags.BackupEligible,
+		Created: time.Now().UTC().Truncate(time.Second), Synced: credential.Flags.BackupEligible,
 	}}
 	if err := s.add(ctx, rec); err != nil {
 		return nil, err

@@ -25,7 +25,7 @@ func (s *Store) BeginSignIn(v Visit) (options *protocol.CredentialAssertion, id 
 	if err != nil {
 		return nil, "", fmt.Errorf("begin to sign in with a passkey: %w", err)
 	}
-	id, err = s.ceremonies.begin(&ceremony{data: *data, begun: s.Now()}, v.Source)
+	id, err = s.ceremonies.begin(&ceremony{data: *data}, v.Source)
 	return options, id, err
 }
 
@@ -34,7 +34,7 @@ func (s *Store) BeginSignIn(v Visit) (options *protocol.CredentialAssertion, id 
 // there and enabled. Refusals are ErrRefused; with that of a disabled account its
 // record comes along, as the passkey was right.
 func (s *Store) FinishSignIn(ctx context.Context, v Visit, id string, response []byte) (*Passkey, *accounts.Account, error) {
-	c := s.ceremonies.take(id, s.Now())
+	c := s.ceremonies.take(id)
 	if c == nil || c.account != "" {
 		return nil, nil, refused("no such ceremony")
 	}
@@ -98,7 +98,7 @@ func (s *Store) used(ctx context.Context, account string, credential *webauthn.C
 			return refused("its counter did not advance")
 		}
 		rec.Credential = *credential
-		rec.LastUsed = s.Now().UTC().Truncate(time.Second)
+		rec.LastUsed = time.Now().UTC().Truncate(time.Second)
 		return put(tx, rec)
 	})
 	if err != nil {

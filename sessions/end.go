@@ -20,11 +20,10 @@ func ended(why string) error { return fmt.Errorf("%w: %s", errEnded, why) }
 
 // check decides whether a session goes on, and returns its account.
 func (m *Manager) check(ctx context.Context, rec *record) (*accounts.Account, error) {
-	now := m.now()
-	switch {
-	case !now.Before(rec.Expires):
+	switch at := now(); {
+	case !at.Before(rec.Expires):
 		return nil, ended("too old")
-	case now.Sub(rec.LastSeen) >= m.Idle:
+	case at.Sub(rec.LastSeen) >= m.Idle:
 		return nil, ended("idle")
 	}
 	a, err := m.Accounts.Get(ctx, rec.Account)
@@ -58,7 +57,7 @@ func (m *Manager) checkKey(ctx context.Context, rec *record) error {
 	case k.Account != rec.Account:
 		return ended("key moved to another account")
 	}
-	if err := k.Usable(authkeys.ScopeHTTPS, m.Now()); err != nil {
+	if err := k.Usable(authkeys.ScopeHTTPS, time.Now()); err != nil {
 		return ended(err.Error())
 	}
 	return nil

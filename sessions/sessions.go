@@ -76,9 +76,7 @@ type Config struct {
 	Privacy bool
 	// Unavailable answers when the store fails; nil: 503.
 	Unavailable http.Handler
-	// Now is the clock; nil: time.Now.
-	Now func() time.Time
-	Log zerolog.Logger
+	Log         zerolog.Logger
 }
 
 const (
@@ -104,9 +102,6 @@ func New(c Config) *Manager {
 	}
 	if c.Max == 0 {
 		c.Max = 12 * time.Hour
-	}
-	if c.Now == nil {
-		c.Now = time.Now
 	}
 	m := &Manager{Config: c}
 	m.tokens = &scs.SessionManager{ // scs.New would leave a goroutine behind
@@ -181,9 +176,9 @@ func (m *Manager) current(ctx context.Context) (*Session, error) {
 	}
 	s := rec.Session
 	s.Owner = owner
-	if now := m.now(); now.Sub(s.LastSeen) >= seenEvery {
-		s.LastSeen = now
-		if err := m.seen(ctx, s.ID, now); err != nil {
+	if seen := now(); seen.Sub(s.LastSeen) >= seenEvery {
+		s.LastSeen = seen
+		if err := m.seen(ctx, s.ID, seen); err != nil {
 			return nil, err
 		}
 	}
@@ -195,7 +190,7 @@ func (m *Manager) current(ctx context.Context) (*Session, error) {
 // is filled in. The token is a new one, so nobody can have planted it. ErrNoSession
 // says that what signed in has lost its right meanwhile.
 func (m *Manager) SignIn(w http.ResponseWriter, r *http.Request, s Session) error {
-	s.Created = m.now()
+	s.Created = now()
 	s.Expires = s.Created.Add(m.Max)
 	return m.begin(w, r, s)
 }
@@ -219,7 +214,7 @@ func (m *Manager) begin(w http.ResponseWriter, r *http.Request, s Session) error
 			return err
 		}
 	}
-	rec.LastSeen = m.now()
+	rec.LastSeen = now()
 	rec.UserAgent = printable(r.UserAgent(), maxUserAgent)
 	if !m.Privacy {
 		rec.Remote = remote(r)
@@ -257,7 +252,8 @@ func (m *Manager) forget(ctx context.Context, w http.ResponseWriter) {
 	m.tokens.WriteSessionCookie(ctx, w, "", time.Time{})
 }
 
-func (m *Manager) now() time.Time { return m.Now().UTC().Truncate(time.Second) }
+// now is to the second, as records are.
+func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
 
 // remote is the client's address without its port.
 func remote(r *http.Request) string {

@@ -1,0 +1,62 @@
+// Package accountstest is what tests of packages that stand on accounts have in
+// common: accounts and keys that are really stored, in memory.
+package accountstest
+
+import (
+	"testing"
+
+	"posthorn/accounts"
+	"posthorn/authkeys"
+	"posthorn/store"
+	"posthorn/store/badgerkv"
+)
+
+// House is accounts with what they stand on.
+type House struct {
+	KV       store.KV
+	Keys     *authkeys.Store
+	Accounts *accounts.Store
+
+	t testing.TB
+}
+
+// New returns a House without accounts. Its store is closed when the test ends.
+func New(t testing.TB, o accounts.Options) *House {
+	t.Helper()
+	kv, err := badgerkv.OpenMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := kv.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	h := &House{KV: kv, Keys: authkeys.New(kv), t: t}
+	if h.Accounts, err = accounts.New(t.Context(), kv, h.Keys, o); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// Account makes an account for an address; password "": without one.
+func (h *House) Account(address, password string) *accounts.Account {
+	h.t.Helper()
+	a, err := h.Accounts.Add(h.t.Context(), address, password)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return a
+}
+
+// Count returns how many records there are whose keys begin with prefix.
+func (h *House) Count(prefix string) (n int) {
+	h.t.Helper()
+	for _, err := range h.KV.Scan(h.t.Context(), prefix) {
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		n++
+	}
+	return n
+}

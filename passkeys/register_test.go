@@ -1,0 +1,52 @@
+package passkeys_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"posthorn/passkeys"
+)
+
+func TestRegistrationRefused(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	a, eve := h.account("ann@example.org"), h.account("eve@example.org")
+	device, _ := h.registered(a)
+	if _, err := h.register(eve, device, "Taken"); !errors.Is(err, passkeys.ErrRefused) {
+		t.Errorf("another's passkey: %v", err)
+	}
+
+	options, id, err := h.BeginRegistration(ctx, here, a.ID, a.Primary())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(options.Response.CredentialExcludeList) != 1 {
+		t.Errorf("excluded are %v", options.Response.CredentialExcludeList)
+	}
+	fresh := newAuthenticator(t)
+	response := fresh.create(options, here.Origin)
+	if _, err := h.FinishRegistration(ctx, here, eve.ID, id, "Stolen", response); !errors.Is(err, passkeys.ErrRefused) {
+		t.Errorf("another account's ceremony: %v", err)
+	}
+	if _, err := h.FinishRegistration(ctx, here, a.ID, id, "Late", response); !errors.Is(err, passkeys.ErrRefused) {
+		t.Errorf("tried twice: %v", err)
+	}
+	signIn, id, _ := h.BeginSignIn(here)
+	if _, err := h.FinishRegistration(ctx, here, a.ID, id, "Mixed", device.get(signIn, here.Origin)); !errors.Is(err, passkeys.ErrRefused) {
+		t.Errorf("a ceremony for signing in: %v", err)
+	}
+	if _, err := h.FinishRegistration(ctx, here, "", "", "Nobody", response); !errors.Is(err, passkeys.ErrRefused) {
+		t.Errorf("nobody's: %v", err)
+	}
+	for _, name := range []string{"", " x", "x\n", "x\x00", strings.Repeat("x", 101), "\u202eevil", "\xff"} {
+		if _, err := h.register(a, newAuthenticator(t), name); !errors.Is(err, passkeys.ErrName) {
+			t.Errorf("name %.20q: %v", name, err)
+		}
+	}
+	for _, host := range []string{"", "192.0.2.1", "::1"} {
+		if _, _, err := h.BeginSignIn(passkeys.Visit{Host: host, Origin: "https://" + host}); !errors.Is(err, passkeys.ErrHost) {
+			t.Errorf("host %q: %v", host, err)
+		}
+	}
+}
