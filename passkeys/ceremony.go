@@ -1,15 +1,15 @@
 package passkeys
 
 import (
+	"container/list"
 	"crypto/rand"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
-	"posthorn/sources"
-
 	"github.com/go-webauthn/webauthn/webauthn"
+
+	"posthorn/sources"
 )
 
 // ceremony is a challenge that waits for its answer. It is in memory: it lasts for
@@ -33,32 +33,29 @@ const (
 // ceremonies are those that are under way.
 type ceremonies struct {
 	mu      sync.Mutex // guards the fields below
-	byID    map[string]*ceremony
-	inOrder []*ceremony // oldest first; those that are over may still be there
+	byID    map[string]*list.Element
+	inOrder *list.List // of *ceremony, oldest first
 	sources map[netip.Prefix]int
 }
 
 func newCeremonies() ceremonies {
-	return ceremonies{byID: make(map[string]*ceremony), sources: make(map[netip.Prefix]int)}
+	return ceremonies{byID: make(map[string]*list.Element), inOrder: list.New(), sources: make(map[netip.Prefix]int)}
 }
 
 // begin keeps a ceremony, and returns its ID: a secret of the browser that began
 // it. The error is ErrTooMany.
 func (c *ceremonies) begin(n *ceremony, source netip.Addr) (id string, err error) {
-	n.source, n.begun = sources.Of(source), time.Now()
+	n.id, n.source, n.begun = rand.Text(), sources.Of(source), time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.expire(n.begun)
 	if c.sources[n.source] >= perSource {
 		return "", ErrTooMany
 	}
-	if len(c.byID) >= inAll {
-		c.drop(c.inOrder[0])
-		c.expire(n.begun)
+	if c.inOrder.Len() >= inAll {
+		c.drop(c.inOrder.Front())
 	}
-	n.id = rand.Text()
-	c.byID[n.id] = n
-	c.inOrder = append(c.inOrder, n)
+	c.byID[n.id] = c.inOrder.PushBack(n)
 	c.sources[n.source]++
 	return n.id, nil
 }
@@ -68,32 +65,26 @@ func (c *ceremonies) take(id string) *ceremony {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.expire(time.Now())
-	n := c.byID[id]
-	if n != nil {
-		c.drop(n)
+	e := c.byID[id]
+	if e == nil {
+		return nil
 	}
-	return n
+	return c.drop(e)
 }
 
-// expire drops those that have taken too long, and forgets what drop has left in
-// order. The caller holds mu.
+// expire drops those that have taken too long. The caller holds mu.
 func (c *ceremonies) expire(now time.Time) {
-	gone := 0
-	for _, n := range c.inOrder {
-		if c.byID[n.id] == n {
-			if now.Sub(n.begun) < patience {
-				break
-			}
-			c.drop(n)
-		}
-		gone++
+	for e := c.inOrder.Front(); e != nil && now.Sub(e.Value.(*ceremony).begun) >= patience; e = c.inOrder.Front() {
+		c.drop(e)
 	}
-	c.inOrder = slices.Delete(c.inOrder, 0, gone)
 }
 
-func (c *ceremonies) drop(n *ceremony) {
+// drop forgets a ceremony, and returns it. The caller holds mu.
+func (c *ceremonies) drop(e *list.Element) *ceremony {
+	n := c.inOrder.Remove(e).(*ceremony)
 	delete(c.byID, n.id)
 	if c.sources[n.source]--; c.sources[n.source] <= 0 {
 		delete(c.sources, n.source)
 	}
+	return n
 }

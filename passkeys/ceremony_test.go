@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
@@ -49,6 +50,37 @@ func testBounded(t *testing.T, h *house) {
 		if _, err := begin(fmt.Sprintf("10.0.%d.%d", i/256, i%256)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if _, _, err := h.FinishSignIn(t.Context(), here, first, nil); !errors.Is(err, passkeys.ErrRefused) {
+		t.Error(err)
+	}
+}
+
+// Ceremonies that are over take no memory, whatever else is under way.
+func TestOverIsForgotten(t *testing.T) {
+	h := newHouse(t)
+	_, first, err := h.BeginSignIn(here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inUse := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := inUse()
+	for range 30_000 {
+		_, id, err := h.BeginSignIn(here)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := h.FinishSignIn(t.Context(), here, id, nil); !errors.Is(err, passkeys.ErrRefused) {
+			t.Fatal(err)
+		}
+	}
+	if grown := inUse() - before; grown > 2<<20 {
+		t.Errorf("30,000 that are over take %d KiB", grown>>10)
 	}
 	if _, _, err := h.FinishSignIn(t.Context(), here, first, nil); !errors.Is(err, passkeys.ErrRefused) {
 		t.Error(err)
