@@ -8,12 +8,17 @@ import (
 	"time"
 
 	"posthorn/alpn"
+	"posthorn/socket"
 )
 
-// Serve accepts connections from ln until ln fails, ctx ends or Shutdown is
-// called; then it closes ln and returns nil, or ln's error. The connections
-// live on.
+// Serve accepts connections from ln, which it takes over, until ln fails, ctx
+// ends or Shutdown is called; then it closes ln and returns nil, or the error. The
+// connections live on.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, p alpn.Port) error {
+	ln, err := socket.Listen(ln)
+	if err != nil {
+		return err
+	}
 	defer ln.Close()
 	if !s.table.listen(ln) {
 		return nil
@@ -75,7 +80,7 @@ func (b *backoff) wait(ctx context.Context) {
 // once, without a byte.
 func (s *Server) accept(nc net.Conn, p alpn.Port) {
 	c := newConn(s, nc, p)
-	tuneSocket(nc, c.limits)
+	_ = socket.SetPatience(nc, c.limits.patience()) // what cannot be set is no reason not to serve
 	victim, drop := s.table.enter(c)
 	if drop == nil && !s.trusted(c.Remote.Addr()) {
 		s.crowdOut(victim)

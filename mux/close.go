@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"time"
+
+	"posthorn/socket"
 )
 
 // end makes the connection go. A handler has Config.Grace to say goodbye, or
@@ -87,9 +89,9 @@ func (c *Conn) startClosing() bool {
 // client has not taken.
 func (t *transport) abort() {
 	switch nc := t.Conn.(type) {
-	case *net.TCPConn:
+	case interface{ SetLinger(seconds int) error }: // a socket
 		_ = nc.SetLinger(0)
-		nc.Close()
+		t.Conn.Close()
 	case Carrier:
 		nc.Abort()
 	default:
@@ -121,7 +123,7 @@ const (
 // A close with bytes unread would make the kernel send a reset, and that could
 // overtake the last words of a handler.
 func (t *transport) linger() {
-	tc, ok := t.Conn.(*net.TCPConn)
+	tc, ok := socket.Of(t.Conn)
 	if !ok || t.flush() != nil || tc.CloseWrite() != nil {
 		return
 	}

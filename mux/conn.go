@@ -10,7 +10,7 @@ import (
 
 	"posthorn/alpn"
 	"posthorn/authkeys"
-	"posthorn/park"
+	"posthorn/socket"
 )
 
 // Conn is a client's connection. Its TLS handshake is complete, except on a
@@ -70,7 +70,7 @@ func newConn(s *Server, nc net.Conn, p alpn.Port) *Conn {
 		srv: s, limits: s.limits.Load(), since: time.Now(), pooled: -1,
 	}
 	c.wire.Conn = nc
-	c.wire.direct = park.Direct(nc)
+	c.wire.direct = socket.Direct(nc)
 	c.wire.conn = c
 	c.wire.heard.Store(s.now())
 	c.Conn = &c.wire

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"posthorn/park"
+	"posthorn/socket"
 )
 
 // transport is a client's connection below TLS. It counts bytes and keeps the
@@ -314,7 +315,7 @@ func (t *transport) writeExpired(err error, m int64, queued *int64) error {
 // of its buffer is free again, so for slow clients what counts is how much
 // less there is in it; queued is what there was, or negative at first.
 func (t *transport) takes(m int64, queued *int64) bool {
-	before, now := *queued, unsent(t.Conn)
+	before, now := *queued, socket.Unsent(t.Conn)
 	*queued = now
 	switch {
 	case !t.conn.limits.stalled(m):

@@ -4,6 +4,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -131,13 +132,24 @@ func (l *Lot) loop() {
 	events := make([]unix.EpollEvent, 256)
 	_ = l.wait.Read(func(fd uintptr) bool {
 		for {
-			n, _ := unix.EpollWait(int(fd), events, 0) // EINTR does not happen without waiting
-			l.wake(events[:max(n, 0)])
+			n := ready(fd, events)
+			l.wake(events[:n])
 			if n < len(events) {
 				return false // whatever comes now makes epoll readable anew
 			}
 		}
 	})
+}
+
+// ready returns how many events there are, without waiting, so that the
+// scheduler need not know (see package socket).
+func ready(epoll uintptr, events []unix.EpollEvent) int {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, epoll,
+		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 { // EBADF; EINTR does not happen without waiting
+		return 0
+	}
+	return int(n)
 }
 
 func (l *Lot) wake(events []unix.EpollEvent) {

@@ -2,12 +2,7 @@
 
 package park
 
-import (
-	"errors"
-	"io"
-	"net"
-	"syscall"
-)
+import "errors"
 
 // Lot needs epoll: there is none here.
 type Lot struct{}
@@ -23,8 +18,3 @@ func (*Lot) Park(*Socket, Waker) (Ticket, error) { return Ticket{}, errors.ErrUn
 
 // Leave has nothing to take back here.
 func (*Lot) Leave(Ticket) bool { return false }
-
-// read always fails here.
-func read(syscall.RawConn, []byte) (int, error) { return 0, errors.ErrUnsupported }
-
-func direct(nc net.Conn, _ syscall.RawConn) io.ReadWriter { return nc }

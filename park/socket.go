@@ -5,35 +5,26 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"posthorn/socket"
 )
 
 // Socket is a socket that is read without waiting, or by waiting for a while
 // only. One goroutine at a time reads from it; from then on nobody else sets its
 // read deadline, but to end that with Interrupt.
 type Socket struct {
-	conn        conn
+	conn        socket.Bare
 	raw         syscall.RawConn
 	known       bool // to the lot
 	interrupted atomic.Bool
 	armed       time.Time // the read deadline
 }
 
-// conn is what a Socket needs of a connection.
-type conn interface {
-	net.Conn
-	syscall.Conn
-}
-
-// NewSocket returns the socket of a connection that is one and nothing more: a
-// *net.TCPConn or *net.UnixConn. For others, ok is false.
+// NewSocket returns the socket of a connection that is one and nothing more. For
+// others, ok is false.
 func NewSocket(nc net.Conn) (s *Socket, ok bool) {
-	var c conn
-	switch nc := nc.(type) {
-	case *net.TCPConn:
-		c = nc
-	case *net.UnixConn:
-		c = nc
-	default:
+	c, ok := socket.Of(nc)
+	if !ok {
 		return nil, false
 	}
 	raw, err := c.SyscallConn()
@@ -66,4 +57,10 @@ func (s *Socket) Wait(limit time.Duration, try func(fd uintptr) bool) error {
 }
 
 // TryRead reads what there is. It does not wait: the error is ErrNothing then.
-func (s *Socket) TryRead(b []byte) (int, error) { return read(s.raw, b) }
+func (s *Socket) TryRead(b []byte) (int, error) {
+	n, ok, err := socket.TryRead(s.raw, b)
+	if !ok && err == nil {
+		err = ErrNothing
+	}
+	return n, err
+}

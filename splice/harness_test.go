@@ -17,6 +17,7 @@ import (
 	"posthorn/alpn"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
+	"posthorn/socket"
 	"posthorn/splice"
 )
 
@@ -57,7 +58,7 @@ func newEdge(t testing.TB, o options) *edge {
 		e.servers = tls.NewListener(e.servers, config)
 	}
 	if o.dial == nil {
-		o.dial = func(addr string) (net.Conn, error) { return net.Dial("tcp", addr) }
+		o.dial = func(addr string) (net.Conn, error) { return new(socket.Dialer).DialContext(t.Context(), "tcp", addr) }
 	}
 	e.dial = func() (net.Conn, error) { return o.dial(addr) }
 	if o.limits.ConnsPerSource == 0 {

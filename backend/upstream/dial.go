@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"posthorn/park"
+	"posthorn/socket"
 )
 
 // Dial opens a connection to the address that has the fewest, of those that are
@@ -178,6 +178,16 @@ func (d *dialing) place(ctx context.Context, a *address) (*Conn, error) {
 	return c, nil
 }
 
+// introduce sends the header. With more, the next write comes at once, and goes
+// into the same packet.
+func (c *Conn) introduce(header []byte, more bool) error {
+	if more {
+		return socket.WriteMore(c.raw, header)
+	}
+	_, err := c.Write(header)
+	return err
+}
+
 // turnedAway reports whether it may be this client that a server does not want:
 // it was told who that is, and did answer. No client is to put down an address
 // for all others.
@@ -197,7 +207,7 @@ func (p *Pool) open(ctx context.Context, a *address, header []byte) (*Conn, erro
 	if err != nil {
 		return nil, err
 	}
-	direct := park.Direct(raw)
+	direct := socket.Direct(raw)
 	c := &Conn{Conn: raw, R: bufio.NewReaderSize(direct, readerSize), direct: direct, pool: p, address: a, raw: raw}
 	if err := c.Within(ctx, p.config.Timeout, func() error { return p.prepare(ctx, c, header) }); err != nil {
 		_ = c.Close()
@@ -210,7 +220,7 @@ func (p *Pool) open(ctx context.Context, a *address, header []byte) (*Conn, erro
 func (p *Pool) prepare(ctx context.Context, c *Conn, header []byte) error {
 	implicit := p.config.Security == ImplicitTLS
 	if len(header) > 0 {
-		if err := writeHeader(c.raw, header, implicit); err != nil {
+		if err := c.introduce(header, implicit); err != nil {
 			return fmt.Errorf("PROXY header: %w", err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"posthorn/backend/upstream"
+	"posthorn/socket"
 )
 
 func TestNew(t *testing.T) {
@@ -35,9 +36,7 @@ func TestDial(t *testing.T) {
 		if c.Address() != s.address {
 			t.Errorf("Address: %s, want %s", c.Address(), s.address)
 		}
-		switch c.Bare().(type) {
-		case *net.TCPConn, *net.UnixConn:
-		default:
+		if _, ok := socket.Of(c.Bare()); !ok {
 			t.Errorf("Conn is a %T", c.Bare())
 		}
 		if line, err := c.ReadLine(100); line != "* more" || err != nil {

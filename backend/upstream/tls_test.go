@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"posthorn/backend/upstream"
+	"posthorn/socket"
 )
 
 func TestTrustConfigRefuses(t *testing.T) {
@@ -157,7 +158,7 @@ func checkSecured(t *testing.T, c *upstream.Conn, err error, resumed bool) {
 	if s := tc.ConnectionState(); s.Version < tls.VersionTLS12 || s.DidResume != resumed {
 		t.Errorf("%s, resumed: %v", tls.VersionName(s.Version), s.DidResume)
 	}
-	if _, ok := tc.NetConn().(*net.TCPConn); !ok {
+	if _, ok := socket.Of(tc.NetConn()); !ok {
 		t.Errorf("TLS is on a %T", tc.NetConn())
 	}
 }

@@ -9,11 +9,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
+
+	"posthorn/socket"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -67,7 +68,7 @@ type Config struct {
 type Pool struct {
 	config    Config
 	metrics   *metrics
-	dialer    net.Dialer
+	dialer    socket.Dialer
 	local     []byte     // the header of health checks
 	addresses []*address // in the order of Config.Addresses
 
@@ -87,7 +88,7 @@ func New(c Config) (*Pool, error) {
 	c.SlowStart = cmp.Or(c.SlowStart, 30*time.Second)
 	c.DeadPeer = cmp.Or(c.DeadPeer, 3*time.Minute)
 	c.Log = c.Log.With().Str("backend", c.Backend).Str("service", c.Service).Logger()
-	p := &Pool{config: c, dialer: dialer(c.DeadPeer)}
+	p := &Pool{config: c, dialer: socket.Dialer{Patience: patience(c.DeadPeer)}}
 	var err error
 	if p.local, err = p.header(Header{}); err != nil {
 		return nil, fmt.Errorf("upstream: PROXY header: %w", err)

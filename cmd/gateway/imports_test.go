@@ -28,15 +28,16 @@ var mayImport = map[string][]string{
 	"imapline":              nil,
 	"admin":                 {"mux", "alpn", "accounts", "authkeys", "certs", "certs/*", "passkeys", "sessions", "sources", "store"},
 	"backend":               {"accounts", "mailbox", "backend/upstream", "splice"},
-	"backend/upstream":      {"authkeys", "park"},
+	"backend/upstream":      {"authkeys", "socket"},
 	"backend/backendtest":   nil, // for tests
-	"park":                  nil,
+	"park":                  {"socket"},
+	"socket":                nil,
 	"splice":                {"park"},
 	"accounts":              {"authkeys", "sources", "store"},
 	"accounts/accountstest": {"accounts", "authkeys", "store", "store/badgerkv"}, // for tests
 	"certs":                 {"alpn", "authkeys", "store", "certs/*"},
 	"certs/*":               {"alpn"},
-	"mux":                   {"alpn", "authkeys", "park", "sources"},
+	"mux":                   {"alpn", "authkeys", "park", "socket", "sources"},
 	"mobileconfig":          nil,
 	"mux/muxtest":           {"alpn"}, // for tests
 	"authkeys":              {"store"},

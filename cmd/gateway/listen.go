@@ -199,21 +199,11 @@ func listenLocalhost(key, port string) ([]net.Listener, error) {
 
 // listenTCP listens without Multipath TCP, whose sockets know no
 // TCP_USER_TIMEOUT, and do not hand down that of a listener: clients that have
-// vanished would stay. Accepted connections have keepalives from the listener;
-// mux says how often, and net, which would first say something else, nothing.
+// vanished would stay.
 func listenTCP(addr string) (net.Listener, error) {
-	c := net.ListenConfig{KeepAlive: -1, Control: keepAlive}
+	var c net.ListenConfig
 	c.SetMultipathTCP(false)
 	return c.Listen(context.Background(), "tcp", addr)
-}
-
-// keepAlive is net.ListenConfig.Control.
-func keepAlive(_, _ string, rc syscall.RawConn) error {
-	var failed error
-	err := rc.Control(func(fd uintptr) {
-		failed = os.NewSyscallError("setsockopt", syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1))
-	})
-	return errors.Join(err, failed)
 }
 
 func listen(key, addr string) (net.Listener, error) {

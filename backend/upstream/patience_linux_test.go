@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"posthorn/backend/upstream"
+	"posthorn/socket"
 )
 
 // TestSocket wants a server that has vanished to be noticed in time: a quiet
@@ -21,7 +22,7 @@ import (
 func TestSocket(t *testing.T) {
 	s := serve(t, says(greeting))
 	p := newPool(t, upstream.Config{Addresses: []string{s.address}, DeadPeer: 2 * time.Minute})
-	rc, err := dial(t, p, upstream.Header{}).Bare().(*net.TCPConn).SyscallConn()
+	rc, err := dial(t, p, upstream.Header{}).Bare().(socket.Bare).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func TestPackets(t *testing.T) {
 		Addresses: []string{s.address}, ProxyProtocol: true,
 		Security: upstream.ImplicitTLS, TLS: trusting(t, "", []string{pin}, ""),
 	})
-	rc, err := dial(t, p, upstream.Header{}).Bare().(*tls.Conn).NetConn().(*net.TCPConn).SyscallConn()
+	rc, err := dial(t, p, upstream.Header{}).Bare().(*tls.Conn).NetConn().(socket.Bare).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}

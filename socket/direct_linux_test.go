@@ -1,6 +1,4 @@
-//go:build linux
-
-package park_test
+package socket_test
 
 import (
 	"bytes"
@@ -13,23 +11,23 @@ import (
 	"testing"
 	"time"
 
-	"posthorn/park"
+	"posthorn/socket"
 )
 
 // More than any socket holds goes through, both ways at once.
 func TestDirect(t *testing.T) {
-	near, far, _ := pair(t)
+	near, far := netPair(t)
 	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 	var both sync.WaitGroup
 	for _, from := range []*net.TCPConn{near, far} {
 		both.Go(func() {
-			if n, err := park.Direct(from).Write(sent); n != len(sent) || err != nil {
+			if n, err := socket.Direct(from).Write(sent); n != len(sent) || err != nil {
 				t.Errorf("wrote %d of %d: %v", n, len(sent), err)
 			}
 			from.CloseWrite()
 		})
 		both.Go(func() {
-			got, err := io.ReadAll(park.Direct(from))
+			got, err := io.ReadAll(socket.Direct(from))
 			if err != nil || !bytes.Equal(got, sent) {
 				t.Errorf("read %d octets, %v; want the %d that were sent", len(got), err, len(sent))
 			}
@@ -46,34 +44,34 @@ func TestDirectErrors(t *testing.T) {
 		do   func(near, far *net.TCPConn) (int, error)
 		want error
 	}{
-		{"nothing asked for", func(near, _ *net.TCPConn) (int, error) { return park.Direct(near).Read(nil) }, nil},
-		{"nothing to write", func(near, _ *net.TCPConn) (int, error) { return park.Direct(near).Write(nil) }, nil},
+		{"nothing asked for", func(near, _ *net.TCPConn) (int, error) { return socket.Direct(near).Read(nil) }, nil},
+		{"nothing to write", func(near, _ *net.TCPConn) (int, error) { return socket.Direct(near).Write(nil) }, nil},
 		{"end", func(near, far *net.TCPConn) (int, error) {
 			far.Close()
-			return park.Direct(near).Read(b)
+			return socket.Direct(near).Read(b)
 		}, io.EOF},
 		{"reset", func(near, far *net.TCPConn) (int, error) {
 			far.SetLinger(0)
 			far.Close()
-			return park.Direct(near).Read(b)
+			return socket.Direct(near).Read(b)
 		}, syscall.ECONNRESET},
 		{"nobody reads any more", func(near, far *net.TCPConn) (int, error) {
 			far.SetLinger(0)
 			far.Close()
 			near.Read(b) // until the reset is here
-			return park.Direct(near).Write(b)
+			return socket.Direct(near).Write(b)
 		}, syscall.EPIPE},
 		{"deadline of a read", func(near, _ *net.TCPConn) (int, error) {
 			near.SetReadDeadline(time.Now().Add(time.Millisecond))
-			return park.Direct(near).Read(b)
+			return socket.Direct(near).Read(b)
 		}, os.ErrDeadlineExceeded},
 		{"closed", func(near, _ *net.TCPConn) (int, error) {
 			near.Close()
-			return park.Direct(near).Read(b)
+			return socket.Direct(near).Read(b)
 		}, net.ErrClosed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			near, far, _ := pair(t)
+			near, far := netPair(t)
 			n, err := tt.do(near, far)
 			if n != 0 || !errors.Is(err, tt.want) {
 				t.Errorf("%d, %v; want %v", n, err, tt.want)
@@ -87,9 +85,9 @@ func TestDirectErrors(t *testing.T) {
 
 // A write that is cut short tells how far it came.
 func TestDirectWriteCutShort(t *testing.T) {
-	near, far, _ := pair(t)
+	near, far := netPair(t)
 	near.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-	n, err := park.Direct(near).Write(make([]byte, 64<<20))
+	n, err := socket.Direct(near).Write(make([]byte, 64<<20))
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatal(err)
 	}
@@ -105,7 +103,7 @@ func TestDirectOfOthers(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	if park.Direct(a) != io.ReadWriter(a) {
+	if socket.Direct(a) != io.ReadWriter(a) {
 		t.Error("a pipe is not itself")
 	}
 }

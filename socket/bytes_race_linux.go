@@ -1,6 +1,6 @@
 //go:build race
 
-package park
+package socket
 
 import "syscall"
 
