@@ -288,8 +288,7 @@ func (c *Config) webNamesOf(domain string) (autoconfig, mtaSTS string) {
 
 // serverNames are all names that are served, the default one first.
 func (c *Config) serverNames() (names []string) {
-	all := slices.Concat([]string{c.hostname()}, c.Domains, c.imapNames(), c.submissionNames(), c.webNames(),
-		c.siteNames(), c.Web.Hosts, c.Web.AskCertificate, []string{c.Admin.Host, c.TLS.ECH.PublicName}, c.TLS.Names)
+	all := slices.Concat([]string{c.hostname()}, c.Domains, c.imapNames(), c.submissionNames(), c.webNames(), c.otherNames())
 	seen := map[string]bool{"": true}
 	for _, n := range all {
 		if !seen[n] {
@@ -298,6 +297,11 @@ func (c *Config) serverNames() (names []string) {
 		}
 	}
 	return names
+}
+
+// otherNames are served besides those that follow from the domains.
+func (c *Config) otherNames() []string {
+	return slices.Concat(c.siteNames(), c.Web.Hosts, c.Web.AskCertificate, []string{c.Admin.Host, c.TLS.ECH.PublicName}, c.TLS.Names)
 }
 
 // socket is where the admin socket is.

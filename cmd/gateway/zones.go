@@ -47,7 +47,7 @@ func (c *Config) zones() []zone.Deployment {
 	for _, n := range c.submissionNames() {
 		in(n).Submission = append(in(n).Submission, n)
 	}
-	for _, n := range append([]string{c.TLS.ECH.PublicName}, c.TLS.Names...) {
+	for _, n := range c.otherNames() {
 		if n != "" {
 			in(n).Web = append(in(n).Web, n)
 		}

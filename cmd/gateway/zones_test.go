@@ -50,6 +50,30 @@ tls:
 	}
 }
 
+// What clients connect to has records, whichever key of the configuration names it.
+func TestZonesOfAllNames(t *testing.T) {
+	cfg, mistakes := parseConfig([]byte(`
+domains: [example.org]
+hostname: mx.example.org
+web_names: {autoconfig: true, mta_sts: x1}
+sites:
+  - { hosts: [www.example.org, www.example.net], redirect: "https://example.org/" }
+web: { hosts: [account.example.org], ask_certificate: [key.example.org] }
+admin: { host: admin.example.org }
+tls: { names: [more.example.org], ech: {public_name: public.example.org} }
+`))
+	if len(mistakes) > 0 {
+		t.Fatal(mistakes)
+	}
+	d := cfg.zones()[0]
+	have := slices.Concat([]string{d.Hostname, d.Autoconfig, d.MTASTS}, d.IMAP, d.Submission, d.Web)
+	for _, name := range cfg.serverNames() {
+		if !slices.Contains(have, name) {
+			t.Errorf("no records for %s", name)
+		}
+	}
+}
+
 // Thousands of domains are no reason to start slowly.
 func TestManyZones(t *testing.T) {
 	cfg := defaultConfig()
