@@ -20,10 +20,9 @@ func (c *cli) configCheckCmd() *cobra.Command {
 		Use:   "check FILE",
 		Short: "Report everything that is wrong with a configuration file",
 		Long: `Report everything that is wrong with a configuration file, with line numbers, and
-exit with 1 if there is anything. The master passwords and CAs of backends, and the
-secrets that tls and signup name, must be there and readable for whoever asks. Nothing else is
-looked at: neither whether the certificates are there, nor whether the addresses are
-free or anybody answers.`,
+exit with 1 if there is anything. The secrets, CAs and folders of files that it names must be
+there and readable for whoever asks. Nothing else is looked at: neither whether the
+certificates are there, nor whether the addresses are free or anybody answers.`,
 		Example: "  posthorn config check /etc/posthorn/config.yaml",
 		Args:    c.args(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -9,7 +9,8 @@ func (c *cli) serveCmd() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the gateway",
 		Long: `Run the gateway until SIGTERM or SIGINT, then let connections end for up to
-shutdown_timeout. SIGHUP reads certificates, limits and the log level again.
+shutdown_timeout. SIGHUP reads certificate files again, and what config.yaml marks with
+(reload): limits, log level, sites, operators' keys.
 
 Without a configuration file it is a mail server for this machine only: mailboxes
 of its own in ./posthorn-data, a self-signed certificate for localhost, and ports
@@ -17,7 +18,7 @@ of its own in ./posthorn-data, a self-signed certificate for localhost, and port
 
 Where it listens goes to standard output, the log to standard error. systemd can
 pass the sockets, with FileDescriptorName= shared, imaps, submissions, imap,
-submission and admin, and is told when the gateway is ready (Type=notify or
+submission, http and admin, and is told when the gateway is ready (Type=notify or
 notify-reload).`,
 		Example: "  posthorn serve\n  posthorn serve --config /etc/posthorn/config.yaml",
 		Args:    c.args(0, 0),

@@ -121,7 +121,7 @@ func (c *cli) auditCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "audit",
 		Short:   "Show who administered what",
-		Long:    "Show the audit trail, oldest first. The gateway keeps the last 10,000 entries; what people\ndo for themselves on the account pages has at most half of them.",
+		Long:    "Show the audit trail, oldest first; with --json also from where, and what was before and\nafter. The gateway keeps the last 10,000 entries; what people do for themselves on the\naccount pages has at most half of them.",
 		Example: "  posthorn audit --limit 100\n  posthorn audit --limit 0 --json",
 		Args:    c.args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {

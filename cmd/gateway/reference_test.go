@@ -91,7 +91,7 @@ func describeFlag(w io.Writer, f *pflag.Flag) {
 	if value != "" {
 		value = " " + value
 	}
-	if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0s" && f.DefValue != "[]" {
+	if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "0s" && f.DefValue != "[]" {
 		usage += " (default " + f.DefValue + ")"
 	}
 	fmt.Fprintf(w, "| `%s%s` | %s |\n", name, value, usage)

@@ -36,14 +36,18 @@ func newRoot(e *env) *cobra.Command {
 		Long: `Posthorn is a mail gateway for port 443. One TLS port speaks IMAP, submission and
 HTTPS; a client's public key, or a password, says whose mail it is.
 
-"posthorn serve" runs the gateway. All other commands talk to the running gateway
-over its admin socket, which they find as the gateway itself did: --socket, or the
-admin.socket of the configuration file, or admin.sock in the data directory. The
+"posthorn serve" runs the gateway. The commands that administer it talk to the running
+gateway over its admin socket, which they find as the gateway itself did: --socket, or
+the admin.socket of the configuration file, or admin.sock in the data directory. The
 configuration file is --config, or $` + configEnv + `; when neither is given, none
 is read. A gateway elsewhere, where admin.host is configured, is asked with --server, by
 the key of an operator (--key) or with a token (--token-file); its certificate is
-always verified. Results go to standard output, everything else to standard error; the
-exit code is 0, 1 for an error, 2 for a command line that cannot be understood.`,
+always verified.
+
+Three commands are for the other end: probe, tunnel and sendmail.
+
+Results go to standard output, everything else to standard error; the exit code is 0,
+1 for an error, 2 for a command line that cannot be understood. sendmail has its own.`,
 		Example: `  posthorn serve
   posthorn account add alice@localhost
   posthorn key gen --for alice@localhost --out alice
