@@ -10,13 +10,19 @@ import (
 
 // apply sets it on a descriptor.
 func (p Patience) apply(fd int) error {
-	for _, o := range [...]struct{ level, name, value int }{
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, max(1, int(p.Idle/time.Second))},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, max(1, int(p.Interval/time.Second))},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, questions},
-		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, max(1, int(p.Unanswered/time.Millisecond))},
+	for _, o := range [...]struct {
+		of                 time.Duration
+		level, name, value int
+	}{
+		{p.Idle, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{p.Idle, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, max(1, int(p.Idle/time.Second))},
+		{p.Interval, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, max(1, int(p.Interval/time.Second))},
+		{p.Idle, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, questions},
+		{p.Unanswered, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, max(1, int(p.Unanswered/time.Millisecond))},
 	} {
+		if o.of == 0 {
+			continue
+		}
 		if err := setOption(fd, o.level, o.name, o.value); err != nil {
 			return err
 		}

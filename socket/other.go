@@ -18,18 +18,18 @@ func Listen(ln net.Listener) (net.Listener, error) { return ln, nil }
 
 // DialContext connects as net.Dialer does.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	other := net.Dialer{KeepAliveConfig: d.Patience.config()}
+	other := net.Dialer{KeepAlive: -1, KeepAliveConfig: d.Patience.config()}
 	return other.DialContext(ctx, network, address)
 }
 
 func (p Patience) config() net.KeepAliveConfig {
-	return net.KeepAliveConfig{Enable: true, Idle: p.Idle, Interval: p.Interval, Count: questions}
+	return net.KeepAliveConfig{Enable: p.Idle != 0, Idle: p.Idle, Interval: p.Interval, Count: questions}
 }
 
 // SetPatience sets how long an accepted connection lives whose peer does not
 // answer.
 func SetPatience(nc net.Conn, p Patience) error {
-	if tc, ok := nc.(*net.TCPConn); ok {
+	if tc, ok := nc.(*net.TCPConn); ok && p.Idle != 0 {
 		return tc.SetKeepAliveConfig(p.config())
 	}
 	return nil

@@ -34,7 +34,9 @@ func Of(nc net.Conn) (b Bare, ok bool) {
 	return nil, false
 }
 
-// Patience is how long a TCP connection lives whose peer does not answer.
+// Patience is how long a TCP connection lives whose peer does not answer. What
+// is zero is not set: without Idle nobody asks, and without Unanswered it is the
+// system's to give up.
 type Patience struct {
 	// Idle is after how long a silence the peer is asked whether it is still
 	// there (SO_KEEPALIVE), and Interval between two such questions. Both are

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -161,8 +162,41 @@ func TestOf(t *testing.T) {
 	}
 }
 
-// TestOptions reads back what the kernel has.
-func TestOptions(t *testing.T) {
+// options reads back what the kernel has of a connection.
+func options(t *testing.T, c socket.Bare) map[string]int {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]int)
+	_ = raw.Control(func(fd uintptr) {
+		for _, o := range []struct {
+			name          string
+			level, option int
+		}{
+			{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY},
+			{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE},
+			{"TCP_KEEPIDLE", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE},
+			{"TCP_KEEPINTVL", unix.IPPROTO_TCP, unix.TCP_KEEPINTVL},
+			{"TCP_KEEPCNT", unix.IPPROTO_TCP, unix.TCP_KEEPCNT},
+			{"TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT},
+		} {
+			v, err := unix.GetsockoptInt(int(fd), o.level, o.option)
+			if err != nil {
+				t.Errorf("%s: %v", o.name, err)
+			}
+			all[o.name] = v
+		}
+		if flags, err := unix.FcntlInt(fd, unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("descriptor flags %x, %v: programs that are started inherit it", flags, err)
+		}
+	})
+	return all
+}
+
+// Options are set at either end, and on package net's connections.
+func TestPatience(t *testing.T) {
 	accepted, dialed := pair(t)
 	nets, _ := netPair(t)
 	for _, c := range []socket.Bare{accepted, nets} {
@@ -170,30 +204,12 @@ func TestOptions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	want := map[string]int{
+		"TCP_NODELAY": 1, "SO_KEEPALIVE": 1, "TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000,
+	}
 	for _, c := range []socket.Bare{accepted, dialed, nets} {
-		raw, err := c.SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, o := range []struct {
-			name                string
-			level, option, want int
-		}{
-			{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-			{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-			{"TCP_KEEPIDLE", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 30},
-			{"TCP_KEEPINTVL", unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 10},
-			{"TCP_KEEPCNT", unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3},
-			{"TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 60_000},
-		} {
-			_ = raw.Control(func(fd uintptr) {
-				if got, err := unix.GetsockoptInt(int(fd), o.level, o.option); err != nil || got != o.want {
-					t.Errorf("%T: %s: %d, %v, want %d", c, o.name, got, err, o.want)
-				}
-				if flags, err := unix.FcntlInt(fd, unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
-					t.Errorf("%T: descriptor flags %x, %v: programs that are started inherit it", c, flags, err)
-				}
-			})
+		if got := options(t, c); !maps.Equal(got, want) {
+			t.Errorf("%T: %v", c, got)
 		}
 	}
 	a, b := net.Pipe()
@@ -201,6 +217,26 @@ func TestOptions(t *testing.T) {
 	defer b.Close()
 	if err := socket.SetPatience(a, patience); err != nil {
 		t.Errorf("what has none: %v", err)
+	}
+}
+
+// Without Patience there is no end.
+func TestNoPatience(t *testing.T) {
+	ln := listen(t, "127.0.0.1:0")
+	var d socket.Dialer
+	dialed, err := d.DialContext(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dialed.Close()
+	accepted := accept(t, ln)
+	if err := socket.SetPatience(accepted, socket.Patience{}); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []net.Conn{accepted, dialed} {
+		if o := options(t, c.(*socket.Conn)); o["SO_KEEPALIVE"] != 0 || o["TCP_USER_TIMEOUT"] != 0 || o["TCP_NODELAY"] != 1 {
+			t.Errorf("%v", o)
+		}
 	}
 }
 
