@@ -135,6 +135,7 @@ type running struct {
 	unix       string // of IMAP
 	unixSMTP   string
 	password   string
+	listeners  []*tunnel.Listener
 	end        func() // ends it, and waits
 	mu         sync.Mutex
 	states     []tunnel.State
@@ -146,6 +147,14 @@ type option func(*tunnel.Config)
 
 // startTunnel runs a tunnel in a network before g.
 func startTunnel(t testing.TB, g *gateway, n *clienttest.Network, edit ...option) *running {
+	t.Helper()
+	r := newTunnel(t, g, n, edit...)
+	r.start()
+	return r
+}
+
+// newTunnel makes one, with its sockets, that does not run yet.
+func newTunnel(t testing.TB, g *gateway, n *clienttest.Network, edit ...option) *running {
 	t.Helper()
 	r := &running{t: t, log: new(muxtest.Log)}
 	r.password, r.hash = tunnel.NewPassword()
@@ -166,26 +175,29 @@ func startTunnel(t testing.TB, g *gateway, n *clienttest.Network, edit ...option
 	}
 	dir := t.TempDir()
 	r.unix, r.unixSMTP = dir+"/imap", dir+"/submission"
-	var all []*tunnel.Listener
 	listen := func(p alpn.Protocol, address string) string {
 		ls := must(tunnel.Listen(p, address))
-		all = append(all, ls...)
+		r.listeners = append(r.listeners, ls...)
 		return ls[0].Addr().String()
 	}
 	r.imap, r.smtp = listen(alpn.IMAP, "127.0.0.1:0"), listen(alpn.SMTP, "localhost:0")
 	listen(alpn.IMAP, r.unix)
 	listen(alpn.SMTP, r.unixSMTP)
+	return r
+}
+
+// start runs it until the test's end, or that of r.
+func (r *running) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)
-	go func() { over <- r.Run(ctx, all...) }()
+	go func() { over <- r.Run(ctx, r.listeners...) }()
 	r.end = sync.OnceFunc(func() {
 		cancel()
 		if err := <-over; err != nil {
-			t.Error(err)
+			r.t.Error(err)
 		}
 	})
-	t.Cleanup(r.end)
-	return r
+	r.t.Cleanup(r.end)
 }
 
 func (r *running) changed(s tunnel.State) {

@@ -21,8 +21,10 @@ import (
 type Listener struct {
 	net.Listener
 	Protocol alpn.Protocol
-	// trusted says that the kernel tells who comes, which admit looks at.
+	// trusted says that the kernel tells who comes, which admit looks at; owner is
+	// the user who may.
 	trusted bool
+	owner   int
 }
 
 var (
@@ -44,7 +46,7 @@ func Listen(p alpn.Protocol, address string) ([]*Listener, error) {
 		if err != nil {
 			return nil, err
 		}
-		return []*Listener{{ln, p, true}}, nil
+		return []*Listener{{Listener: ln, Protocol: p, trusted: true, owner: os.Geteuid()}}, nil
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -60,7 +62,7 @@ func Listen(p alpn.Protocol, address string) ([]*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []*Listener{{ln, p, false}}, nil
+	return []*Listener{{Listener: ln, Protocol: p}}, nil
 }
 
 // listenLocalhost listens on both loopback addresses. Were one left free, another
@@ -71,12 +73,12 @@ func listenLocalhost(p alpn.Protocol, port string) ([]*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := []*Listener{{four, p, false}}
+	all := []*Listener{{Listener: four, Protocol: p}}
 	bound := strconv.Itoa(four.Addr().(*net.TCPAddr).Port)
 	six, err := listenTCP("[::1]:" + bound)
 	switch {
 	case err == nil:
-		return append(all, &Listener{six, p, false}), nil
+		return append(all, &Listener{Listener: six, Protocol: p}), nil
 	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAFNOSUPPORT):
 		return all, nil // there is no IPv6
 	}
@@ -170,7 +172,7 @@ func (l *Listener) admit(nc net.Conn) error {
 	if err != nil {
 		return err
 	}
-	if uid != 0 && uid != os.Geteuid() {
+	if uid != 0 && uid != l.owner {
 		return fmt.Errorf("%w: %d", ErrStranger, uid)
 	}
 	return nil
