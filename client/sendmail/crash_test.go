@@ -116,10 +116,10 @@ func newCrash(t *testing.T) *crash {
 	return c
 }
 
-// command is a process that does a job.
-func (c *crash) command(job string, env ...string) (*exec.Cmd, *bytes.Buffer) {
+// command is a process that does a job, and is killed when ctx ends.
+func (c *crash) command(ctx context.Context, job string, env ...string) (*exec.Cmd, *bytes.Buffer) {
 	var out bytes.Buffer
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), append(env, childEnv+"="+job, "QUEUE="+c.dir, "KEYS="+c.keys, "SERVER="+c.address)...)
 	cmd.Stdout = &out
 	return cmd, &out
@@ -128,7 +128,7 @@ func (c *crash) command(job string, env ...string) (*exec.Cmd, *bytes.Buffer) {
 // dies runs a job that kills itself at a step, and reports whether it came so far.
 func (c *crash) dies(t *testing.T, job string, step int, env ...string) (killed bool, out string) {
 	t.Helper()
-	cmd, said := c.command(job, append(env, fmt.Sprintf("STEP=%d", step))...)
+	cmd, said := c.command(t.Context(), job, append(env, fmt.Sprintf("STEP=%d", step))...)
 	err := cmd.Run()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
 		return true, said.String()
@@ -207,13 +207,10 @@ func TestKilledAtRandom(t *testing.T) {
 		put(t, q, fmt.Sprintf("message %d.", i), "a@x.org")
 	}
 	for range kills {
-		cmd, _ := c.command("flush")
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Duration(20+rand.IntN(60)) * time.Millisecond)
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(20+rand.IntN(60))*time.Millisecond)
+		cmd, _ := c.command(ctx, "flush")
+		_ = cmd.Run()
+		cancel()
 	}
 	flush(t, q, c.sender())
 	total := 0
@@ -235,7 +232,7 @@ func TestFullDisk(t *testing.T) {
 	c := newCrash(t)
 	for _, limit := range []int{0, 100, 3000} { // of the message nothing, a part; all, but not the envelope
 		text := "text"
-		cmd, out := c.command("add", fmt.Sprintf("FILE_SIZE=%d", limit), "TEXT="+text)
+		cmd, out := c.command(t.Context(), "add", fmt.Sprintf("FILE_SIZE=%d", limit), "TEXT="+text)
 		err := cmd.Run()
 		if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != int(sendmail.TempFail) {
 			t.Errorf("%d: %v: %s", limit, err, out)
@@ -246,7 +243,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	q := open(t, c.dir)
 	put(t, q, "waits", "a@x.org")
-	cmd, out := c.command("flush", "FILE_SIZE=1000")
+	cmd, out := c.command(t.Context(), "flush", "FILE_SIZE=1000")
 	err := cmd.Run()
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != int(sendmail.IOErr) || len(c.got()) != 0 {
 		t.Errorf("%v: %s", err, out)

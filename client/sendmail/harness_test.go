@@ -48,6 +48,7 @@ type server struct {
 
 	address string
 	live    map[net.Conn]bool
+	open    sync.WaitGroup // connections that are not done with
 }
 
 func serve(t testing.TB, edit ...func(*smtp.Server)) *server {
@@ -100,8 +101,21 @@ func (c *counting) Accept() (net.Conn, error) {
 		c.server.conns++
 		c.server.live[conn] = true
 		c.server.mu.Unlock()
+		c.server.open.Add(1)
+		conn = &counted{conn, sync.OnceFunc(c.server.open.Done)}
 	}
 	return conn, err
+}
+
+// counted tells when the server is done with it.
+type counted struct {
+	net.Conn
+	done func()
+}
+
+func (c *counted) Close() error {
+	defer c.done()
+	return c.Conn.Close()
 }
 
 // cut ends all connections without a word.

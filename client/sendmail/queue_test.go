@@ -211,6 +211,18 @@ func TestConcurrentFlushes(t *testing.T) {
 	}
 }
 
+// noticed is a context that tells when somebody begins to wait for it.
+type noticed struct {
+	context.Context
+	once    sync.Once
+	waiting chan struct{}
+}
+
+func (n *noticed) Done() <-chan struct{} {
+	n.once.Do(func() { close(n.waiting) })
+	return n.Context.Done()
+}
+
 // Those who wait for another flush do not try again what it has tried, and do not
 // wait for ever.
 func TestFlushWaits(t *testing.T) {
@@ -233,12 +245,14 @@ func TestFlushWaits(t *testing.T) {
 	if err := open(t, dir).Flush(ctx, other, nil); sendmail.Code(err) != sendmail.TempFail {
 		t.Errorf("%v", err)
 	}
+	late := &noticed{Context: t.Context(), waiting: make(chan struct{})}
 	all.Go(func() {
-		if o := flush(t, second, other); len(o) != 0 {
-			t.Errorf("tried again: %+v", o[0])
+		err := second.Flush(late, other, func(e *sendmail.Entry, _ *sendmail.Outcome) { t.Errorf("tried again: %+v", e) })
+		if err != nil {
+			t.Error(err)
 		}
 	})
-	time.Sleep(200 * time.Millisecond) // it waits by now; if not, the test proves less
+	<-late.waiting
 	close(release)
 	all.Wait()
 }

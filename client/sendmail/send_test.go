@@ -132,7 +132,7 @@ func TestHalfMessage(t *testing.T) {
 	if o := sender.Send(t.Context(), m); len(o.Deferred) != 1 || o.Exit() != sendmail.IOErr {
 		t.Errorf("%+v", o)
 	}
-	time.Sleep(50 * time.Millisecond)
+	s.open.Wait()
 	if n := len(s.got()); n != 0 {
 		t.Errorf("%d messages were taken", n)
 	}
