@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -229,41 +230,49 @@ func TestHTTP2BothWays(t *testing.T) {
 // What a client grants is what it is sent, and who waits for more does so up to
 // a deadline.
 func TestHTTP2FlowControl(t *testing.T) {
-	near, far := net.Pipe()
-	go io.Copy(io.Discard, near)
-	o, _ := webstream.ParseOpening(opening(t))
-	s, err := o.Accept(far, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The stream's window shrinks to ten octets (RFC 9113 section 6.9.2).
-	go func() {
-		io.WriteString(near, h2(http2.FrameSettings, 0, 0, "\x00\x04\x00\x00\x00\x0a")+h2(http2.FrameData, 0, 1, "x"))
-	}()
-	if _, err := s.Read(make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
-	s.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
-	if n, err := s.Write(make([]byte, 30)); n != 10 || !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatal(n, err)
-	}
-	s.SetWriteDeadline(time.Time{})
-	wrote := make(chan int)
-	go func() { n, _ := s.Write(make([]byte, 30)); wrote <- n }()
-	go io.WriteString(near, h2(http2.FrameWindowUpdate, 0, 1, "\x00\x00\x00\x1e")+h2(http2.FrameData, 0, 1, "x"))
-	if _, err := s.Read(make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
-	if n := <-wrote; n != 30 {
-		t.Fatal(n)
-	}
-	go func() { n, _ := s.Write(make([]byte, 30)); wrote <- n }()
-	time.Sleep(10 * time.Millisecond)
-	s.Abort()
-	if n := <-wrote; n != 0 {
-		t.Fatal(n)
-	}
-	near.Close()
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer near.Close()
+		go io.Copy(io.Discard, near)
+		o, _ := webstream.ParseOpening(opening(t))
+		s, err := o.Accept(far, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The stream's window shrinks to ten octets (RFC 9113 section 6.9.2).
+		go io.WriteString(near, h2(http2.FrameSettings, 0, 0, "\x00\x04\x00\x00\x00\x0a")+h2(http2.FrameData, 0, 1, "x"))
+		if _, err := s.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		s.SetWriteDeadline(began.Add(20 * time.Millisecond))
+		if n, err := s.Write(make([]byte, 30)); n != 10 || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != 20*time.Millisecond {
+			t.Fatal(n, err, time.Since(began))
+		}
+		s.SetWriteDeadline(time.Time{})
+		wrote := make(chan int)
+		go func() { n, _ := s.Write(make([]byte, 30)); wrote <- n }()
+		synctest.Wait()
+		go io.WriteString(near, h2(http2.FrameWindowUpdate, 0, 1, "\x00\x00\x00\x1e")+h2(http2.FrameData, 0, 1, "x"))
+		if _, err := s.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if n := <-wrote; n != 30 {
+			t.Fatal(n)
+		}
+		// A client that grants nothing is not waited for; who is, is not after Abort.
+		began = time.Now()
+		if n, err := s.Write(make([]byte, 30)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != 30*time.Second {
+			t.Fatal(n, err, time.Since(began))
+		}
+		go func() { n, _ := s.Write(make([]byte, 30)); wrote <- n }()
+		synctest.Wait()
+		began = time.Now()
+		s.Abort()
+		if n := <-wrote; n != 0 || time.Since(began) != 0 {
+			t.Fatal(n, time.Since(began))
+		}
+	})
 }
 
 func FuzzHTTP2(f *testing.F) {

@@ -168,34 +168,27 @@ func TestBothWays(t *testing.T) {
 
 // After a deadline in the midst of a frame, a read goes on where it was.
 func TestDeadline(t *testing.T) {
-	near, far := net.Pipe()
-	defer near.Close()
-	s := webstream.Server(far)
-	defer s.Abort()
-	whole := frame(binaryFinal, "abc")
-	for i := range len(whole) {
-		s.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
-		if i < 7 {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer near.Close()
+		s := webstream.Server(far)
+		defer s.Abort()
+		const head = 6
+		whole := frame(binaryFinal, "abc")
+		for i := range len(whole) {
+			s.SetReadDeadline(time.Now().Add(time.Second))
 			if n, err := s.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatal(n, err)
 			}
-		}
-		s.SetReadDeadline(time.Time{})
-		done := make(chan struct{})
-		go func() { near.Write([]byte{whole[i]}); close(done) }()
-		if i >= 6 {
+			s.SetReadDeadline(time.Now().Add(time.Second))
+			go near.Write([]byte{whole[i]})
 			b := make([]byte, 5)
-			if n, err := s.Read(b); err != nil || string(b[:n]) != "abc"[i-6:i-5] {
+			n, err := s.Read(b)
+			if i < head && (n > 0 || !errors.Is(err, os.ErrDeadlineExceeded)) || i >= head && (err != nil || string(b[:n]) != "abc"[i-head:i-head+1]) {
 				t.Fatalf("%q, %v", b[:n], err)
 			}
-		} else {
-			s.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-			if n, err := s.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Fatal(n, err)
-			}
 		}
-		<-done
-	}
+	})
 }
 
 // A day of silence: a ping every 25 seconds, which neither side's reader sees;
@@ -249,25 +242,27 @@ func (c *counter) Write(b []byte) (int, error) { c.writes++; return c.Conn.Write
 
 // A client that sends pings and reads nothing does not stop the reader.
 func TestUnreadPongs(t *testing.T) {
-	near, far := net.Pipe()
-	s := webstream.Server(far)
-	stuck := make(chan struct{})
-	go func() { defer close(stuck); s.Write([]byte("nobody reads this")) }()
-	time.Sleep(10 * time.Millisecond)
-	go func() {
-		for range 100 {
-			io.WriteString(near, frame(ping, "x"))
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		s := webstream.Server(far)
+		stuck := make(chan struct{})
+		go func() { defer close(stuck); s.Write([]byte("nobody reads this")) }()
+		synctest.Wait()
+		go func() {
+			for range 100 {
+				io.WriteString(near, frame(ping, "x"))
+			}
+			io.WriteString(near, frame(binaryFinal, "abc"))
+		}()
+		began := time.Now()
+		b := make([]byte, 3)
+		if n, err := io.ReadFull(s, b); err != nil || time.Since(began) != 0 {
+			t.Fatal(n, err, time.Since(began))
 		}
-		io.WriteString(near, frame(binaryFinal, "abc"))
-	}()
-	s.SetReadDeadline(time.Now().Add(5 * time.Second))
-	b := make([]byte, 3)
-	if n, err := io.ReadFull(s, b); err != nil {
-		t.Fatal(n, err)
-	}
-	s.Abort()
-	near.Close()
-	<-stuck
+		s.Abort()
+		near.Close()
+		<-stuck
+	})
 }
 
 func FuzzWebSocket(f *testing.F) {

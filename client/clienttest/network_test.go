@@ -84,15 +84,43 @@ func TestRules(t *testing.T) {
 					t.Errorf("%q, %v; want %v", text, err, tt.first)
 				}
 				if tt.first == nil {
-					time.Sleep(200 * time.Millisecond)
-					if _, err := say(c, "there"); !errors.Is(err, tt.later) {
-						t.Errorf("later %v; want %v", err, tt.later)
-					}
+					later(t, c, tt.rules.Idle, tt.later)
 				}
 				c.Close()
 			}
 		})
 	}
+}
+
+// later wants an error of a connection that has been idle, and may not be; without
+// one it says something once.
+func later(t *testing.T, c net.Conn, idle time.Duration, want error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		if err = quiet(c, 2*idle); err == nil {
+			_, err = say(c, "there")
+		}
+		if errors.Is(err, want) {
+			return
+		}
+	}
+	t.Errorf("later %v; want %v", err, want)
+}
+
+// quiet wants nothing to come for a time.
+func quiet(c net.Conn, d time.Duration) error {
+	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return err
+	}
+	n, err := c.Read(make([]byte, 1))
+	switch {
+	case n > 0:
+		return errors.New("something came")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
+	}
+	return err
 }
 
 func TestPorts(t *testing.T) {
