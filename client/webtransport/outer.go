@@ -86,7 +86,7 @@ func (j *joiner) joined() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	buf := j.bytes
-	if j.bytes = nil; len(*buf) > 0 && j.err == nil {
+	if j.bytes = nil; len(*buf) > 0 {
 		_, j.err = j.Conn.Write(*buf)
 	}
 	*buf = (*buf)[:0]

@@ -58,18 +58,23 @@ func dialer(t *testing.T, pair tls.Certificate, serve func(net.Conn)) *webtransp
 		}
 	})
 	t.Cleanup(func() { ln.Close(); served.Wait() })
+	d := trusting(t, pair)
+	d.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, ln.Addr().String())
+	}
+	return d
+}
+
+// trusting trusts pair.
+func trusting(t *testing.T, pair tls.Certificate) *webtransport.Dialer {
+	t.Helper()
 	leaf, err := x509.ParseCertificate(pair.Certificate[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(leaf)
-	return &webtransport.Dialer{
-		TLSConfig: &tls.Config{RootCAs: roots}, Subprotocol: "imap",
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, ln.Addr().String())
-		},
-	}
+	return &webtransport.Dialer{TLSConfig: &tls.Config{RootCAs: roots}, Subprotocol: "imap"}
 }
 
 func TestLies(t *testing.T) {
@@ -167,7 +172,7 @@ func TestSecondWay(t *testing.T) {
 	served := make(chan struct{})
 	go func() { server.Serve(ln); close(served) }()
 	defer func() { server.Close(); <-served }()
-	d := dialer(t, pair, nil)
+	d := trusting(t, pair)
 	d.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, ln.Addr().String())
 	}
