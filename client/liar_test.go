@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"posthorn/client"
@@ -23,47 +24,35 @@ import (
 )
 
 // liar is a server with a valid certificate, and no other virtues.
-func liar(t *testing.T, ca *clienttest.Authority, ask bool, lie func(c *tls.Conn)) func(*client.Config) {
-	t.Helper()
+func liar(ca *clienttest.Authority, ask bool, lie func(c *tls.Conn)) func(net.Conn) {
 	config := &tls.Config{Certificates: []tls.Certificate{ca.Issue(host)}, NextProtos: []string{"imap", "smtp"}}
 	if ask {
 		config.ClientAuth = tls.RequestClientCert
 	}
-	return impostor(t, func(nc net.Conn) {
+	return func(nc net.Conn) {
 		c := tls.Server(nc, config)
 		if c.Handshake() == nil {
 			lie(c)
 		}
 		c.Close()
-	})
+	}
 }
 
-// impostor stands at every address.
+// impostor stands at every address, in memory. It waits for the client to be
+// done with each connection.
 func impostor(t *testing.T, serve func(net.Conn)) func(*client.Config) {
 	t.Helper()
-	ln := must(net.Listen("tcp", "127.0.0.1:0"))
 	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			nc, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer nc.Close()
-				_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
-				serve(nc)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		ln.Close()
-		serving.Wait()
-	})
+	t.Cleanup(serving.Wait)
 	return func(c *client.Config) {
 		c.Timeout, c.LoginTimeout = time.Second, time.Second
-		c.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, ln.Addr().String())
+		c.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			near, far := link(&serving, 0)
+			serving.Go(func() {
+				defer far.Close()
+				serve(far)
+			})
+			return near, nil
 		}
 	}
 }
@@ -99,52 +88,53 @@ func TestImpostors(t *testing.T) {
 		}
 	}
 	tests := map[string]struct {
-		serve func(*client.Config)
+		serve func(net.Conn)
 		key   bool
 		want  client.Class
 	}{
-		"silence":           {impostor(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }), true, client.Silence},
-		"hangs up":          {impostor(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 16<<10)) }), true, client.Closed},
-		"SMTP in the clear": {impostor(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 hello\r\n"); _, _ = io.Copy(io.Discard, c) }), true, client.NotTLS},
-		"a portal": {impostor(t, func(c net.Conn) {
+		"silence":           {func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, true, client.Silence},
+		"hangs up":          {func(c net.Conn) { _, _ = c.Read(make([]byte, 16<<10)) }, true, client.Closed},
+		"SMTP in the clear": {func(c net.Conn) { _, _ = io.WriteString(c, "220 hello\r\n"); _, _ = io.Copy(io.Discard, c) }, true, client.NotTLS},
+		"a portal": {func(c net.Conn) {
 			_, _ = io.WriteString(c, "HTTP/1.1 302 Found\r\n\r\n")
 			_, _ = io.Copy(io.Discard, c)
-		}), true, client.HTTP},
-		"a slow hello": {impostor(t, func(c net.Conn) { dribble(c, "\x16\x03\x03\x40\x00"+strings.Repeat("\x02", 100)) }), true, client.Silence},
-		"an alert": {impostor(t, func(c net.Conn) {
+		}, true, client.HTTP},
+		"a slow hello": {func(c net.Conn) { dribble(c, "\x16\x03\x03\x40\x00"+strings.Repeat("\x02", 100)) }, true, client.Silence},
+		"an alert": {func(c net.Conn) {
 			_, _ = io.WriteString(c, "\x15\x03\x03\x00\x02\x02\x28")
 			_, _ = io.Copy(io.Discard, c)
-		}), true, client.Alerted},
-		"no key asked for":     {liar(t, ca, false, says("* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi\r\n")), true, client.NotAsked},
-		"PREAUTH for nobody":   {liar(t, ca, false, says("* PREAUTH [CAPABILITY IMAP4rev1] welcome\r\n")), false, client.Greeting},
-		"PREAUTH, and no more": {liar(t, ca, false, says("* PREAUTH\r\n")), false, client.Greeting},
-		"no greeting":          {liar(t, ca, true, says("")), true, client.Silence},
-		"a slow greeting":      {liar(t, ca, true, func(c *tls.Conn) { dribble(c, "* OK [CAPABILITY IMAP4rev1] hello\r\n") }), true, client.Silence},
-		"an endless one":       {liar(t, ca, true, says("* OK "+strings.Repeat("x", 1<<16))), true, client.Greeting},
-		"of another protocol":  {liar(t, ca, true, says("220 mail ESMTP\r\n")), true, client.Greeting},
-		"busy":                 {liar(t, ca, true, says("* BYE [UNAVAILABLE] Too many connections\r\n")), true, client.Greeting},
-		"HTTP":                 {liar(t, ca, true, says("HTTP/1.1 400 Bad Request\r\n\r\n")), true, client.HTTP},
-		"ends after greeting":  {liar(t, ca, true, func(c *tls.Conn) { _, _ = io.WriteString(c, "* OK hi\r\n") }), false, client.Lost},
-		"never says what":      {liar(t, ca, true, says("* OK hi\r\n")), false, client.Lost},
-		"garbage for a reply":  {liar(t, ca, true, says("* OK hi\r\n\x00\x00\x00\r\n")), false, client.Lost},
-		"another's tagged end": {liar(t, ca, true, says("* OK hi\r\nT9 OK done\r\n")), false, client.Lost},
+		}, true, client.Alerted},
+		"no key asked for":     {liar(ca, false, says("* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi\r\n")), true, client.NotAsked},
+		"PREAUTH for nobody":   {liar(ca, false, says("* PREAUTH [CAPABILITY IMAP4rev1] welcome\r\n")), false, client.Greeting},
+		"PREAUTH, and no more": {liar(ca, false, says("* PREAUTH\r\n")), false, client.Greeting},
+		"no greeting":          {liar(ca, true, says("")), true, client.Silence},
+		"a slow greeting":      {liar(ca, true, func(c *tls.Conn) { dribble(c, "* OK [CAPABILITY IMAP4rev1] hello\r\n") }), true, client.Silence},
+		"an endless one":       {liar(ca, true, says("* OK "+strings.Repeat("x", 1<<16))), true, client.Greeting},
+		"of another protocol":  {liar(ca, true, says("220 mail ESMTP\r\n")), true, client.Greeting},
+		"busy":                 {liar(ca, true, says("* BYE [UNAVAILABLE] Too many connections\r\n")), true, client.Greeting},
+		"HTTP":                 {liar(ca, true, says("HTTP/1.1 400 Bad Request\r\n\r\n")), true, client.HTTP},
+		"ends after greeting":  {liar(ca, true, func(c *tls.Conn) { _, _ = io.WriteString(c, "* OK hi\r\n") }), false, client.Lost},
+		"never says what":      {liar(ca, true, says("* OK hi\r\n")), false, client.Lost},
+		"garbage for a reply":  {liar(ca, true, says("* OK hi\r\n\x00\x00\x00\r\n")), false, client.Lost},
+		"another's tagged end": {liar(ca, true, says("* OK hi\r\nT9 OK done\r\n")), false, client.Lost},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			identity := key
-			if !tt.key {
-				identity = nil
-			}
-			began := time.Now()
-			c, err := lieConfig(ca, identity, tt.serve).IMAP(within(t, 20*time.Second), nil)
-			if err == nil {
-				c.Close()
-			}
-			checkRoute(t, name, err, want{class: tt.want})
-			if took := time.Since(began); took > 4*time.Second {
-				t.Errorf("took %v", took)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				identity := key
+				if !tt.key {
+					identity = nil
+				}
+				began := time.Now()
+				c, err := lieConfig(ca, identity, impostor(t, tt.serve)).IMAP(t.Context(), nil)
+				if err == nil {
+					c.Close()
+				}
+				checkRoute(t, name, err, want{class: tt.want})
+				if took := time.Since(began); took > 2*time.Second { // one for the route, one for the login
+					t.Errorf("took %v", took)
+				}
+			})
 		})
 	}
 }
@@ -182,38 +172,39 @@ func TestLiars(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var mu sync.Mutex
-			var heard []string
-			lie := liar(t, ca, true, func(c *tls.Conn) {
-				_, _ = io.WriteString(c, "* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-256 AUTH=PLAIN] hi\r\n")
-				lines := bufio.NewScanner(c)
-				tag := ""
-				for n := 0; lines.Scan(); n++ {
-					mu.Lock()
-					heard = append(heard, lines.Text())
-					mu.Unlock()
-					if n == 0 {
-						tag, _, _ = strings.Cut(lines.Text(), " ")
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				var heard []string
+				lie := liar(ca, true, func(c *tls.Conn) {
+					_, _ = io.WriteString(c, "* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-256 AUTH=PLAIN] hi\r\n")
+					lines := bufio.NewScanner(c)
+					tag := ""
+					for n := 0; lines.Scan(); n++ {
+						mu.Lock()
+						heard = append(heard, lines.Text())
+						mu.Unlock()
+						if n == 0 {
+							tag, _, _ = strings.Cut(lines.Text(), " ")
+						}
+						_, _ = io.WriteString(c, tt.replies(tag, lines.Text(), n)+"\r\n")
 					}
-					_, _ = io.WriteString(c, tt.replies(tag, lines.Text(), n)+"\r\n")
+				})
+				c, err := lieConfig(ca, nil, impostor(t, lie)).IMAP(t.Context(), nil)
+				if err == nil {
+					c.Close()
+				}
+				var refused *client.LoginError
+				if !errors.As(err, &refused) || tt.want != nil && !errors.Is(err, tt.want) {
+					t.Errorf("%v", err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				for _, line := range heard {
+					if strings.Contains(line, "PLAIN") || strings.Contains(line, b64([]byte("\x00"+alice+"\x00"+password))) {
+						t.Errorf("was sent %q", line)
+					}
 				}
 			})
-			c, err := lieConfig(ca, nil, lie, func(c *client.Config) { c.LoginTimeout = 3 * time.Second }).IMAP(within(t, 20*time.Second), nil)
-			if err == nil {
-				c.Close()
-			}
-			var refused *client.LoginError
-			if !errors.As(err, &refused) || tt.want != nil && !errors.Is(err, tt.want) {
-				t.Errorf("%v", err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			for _, line := range heard {
-				if strings.Contains(line, "PLAIN") || strings.Contains(line, b64([]byte("\x00"+alice+"\x00"+password))) {
-					t.Errorf("was sent %q", line)
-				}
-			}
 		})
 	}
 }

@@ -29,7 +29,7 @@ type far struct {
 	accepted  chan net.Conn
 	closed    chan struct{}
 	once      sync.Once      // closes closed
-	carrying  sync.WaitGroup // what delay has begun
+	carrying  sync.WaitGroup // links
 }
 
 func (f *far) Accept() (net.Conn, error) {
@@ -58,46 +58,15 @@ func (f *far) dial(ctx context.Context, _, address string) (net.Conn, error) {
 	if !open {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}
-	client, ours := net.Pipe()
-	theirs, gateway := net.Pipe()
-	f.delay(theirs, ours)
-	f.delay(ours, theirs)
+	client, gateway := link(&f.carrying, f.rtt)
 	select {
 	case f.accepted <- gateway:
 		return client, nil
 	case <-f.closed:
 		client.Close()
+		gateway.Close()
 		return nil, net.ErrClosed
 	}
-}
-
-// delay carries one direction of a connection, however much is under way.
-func (f *far) delay(to, from net.Conn) {
-	type packet struct {
-		octets []byte
-		due    time.Time
-	}
-	packets := make(chan packet, 1000)
-	f.carrying.Go(func() {
-		defer close(packets)
-		for {
-			b := make([]byte, 16<<10)
-			n, err := from.Read(b)
-			if err != nil {
-				return
-			}
-			packets <- packet{b[:n], time.Now().Add(f.rtt / 2)}
-		}
-	})
-	f.carrying.Go(func() {
-		for p := range packets {
-			time.Sleep(time.Until(p.due))
-			if _, err := to.Write(p.octets); err != nil {
-				from.Close()
-			}
-		}
-		to.Close()
-	})
 }
 
 // greeter greets, and waits for the client to go.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -77,27 +78,28 @@ func TestCut(t *testing.T) {
 }
 
 func cut(t *testing.T, sent, want string, reset bool) {
+	there := make(chan struct{}) // what is sent has got to the program
 	f := startFake(t, func(c *tls.Conn) {
 		_, _ = c.Write([]byte("* PREAUTH [CAPABILITY IMAP4rev1] x\r\n" + sent))
-		time.Sleep(300 * time.Millisecond) // until it has got there
+		<-there
 		raw := c.NetConn().(*net.TCPConn)
 		if reset {
 			_ = raw.SetLinger(0)
 		}
 		raw.Close()
 	})
+	arrived := sync.OnceFunc(func() { close(there) })
+	t.Cleanup(arrived)
 	p := dial(t, f.run(t).unix)
 	p.expect("* PREAUTH")
-	rest := make([]byte, 4096)
-	got := ""
-	for {
-		n, err := p.r.Read(rest)
-		if got += string(rest[:n]); err != nil {
-			break
-		}
+	got := make([]byte, len(sent))
+	if _, err := io.ReadFull(p.r, got); err != nil || string(got) != sent {
+		t.Fatalf("the program gets %q, %v", got, err)
 	}
-	if got, ok := strings.CutPrefix(got, sent); !ok || (want == "") != (got == "") || !strings.HasPrefix(got, want) {
-		t.Errorf("the program gets %q", got)
+	arrived()
+	rest, _ := io.ReadAll(p.r)
+	if (want == "") != (len(rest) == 0) || !strings.HasPrefix(string(rest), want) {
+		t.Errorf("then the program gets %q", rest)
 	}
 }
 
@@ -276,53 +278,12 @@ func TestNetworkChange(t *testing.T) {
 	settle(t, "the usual one again", by(client.Dedicated))
 }
 
-// pipes is a listener in memory.
-type pipes struct {
-	incoming chan net.Conn
-	closed   chan struct{}
-	once     sync.Once
-}
-
-func newPipes() *pipes { return &pipes{incoming: make(chan net.Conn), closed: make(chan struct{})} }
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.incoming:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
-
-func (p *pipes) dial() net.Conn {
-	here, there := net.Pipe()
-	p.incoming <- there
-	return here
-}
-
 // TestIdleDay: a program that idles for a day is still there, and gets its mail;
 // meanwhile nobody is dialled.
 func TestIdleDay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ca := clienttest.NewAuthority(t, "CA")
-		config := &tls.Config{Certificates: []tls.Certificate{ca.Issue(host)}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"imap", "smtp"}}
-		var dials atomic.Int32
-		var work sync.WaitGroup
-		serve := func(c *tls.Conn) {
-			defer c.Close()
-			if c.Handshake() != nil {
-				return
-			}
+		m := startInMemory(t, func(c *tls.Conn) {
 			buf := make([]byte, 4096)
-			if c.ConnectionState().NegotiatedProtocol == "smtp" {
-				_, _ = c.Write([]byte("220 x\r\n"))
-				_, _ = c.Read(buf)
-				_, _ = c.Write([]byte("250 x\r\n"))
-			} else {
-				_, _ = c.Write([]byte("* PREAUTH [CAPABILITY IMAP4rev1 IDLE] x\r\n"))
-			}
 			n, _ := c.Read(buf)
 			if !strings.Contains(string(buf[:n]), "IDLE") {
 				return
@@ -331,53 +292,20 @@ func TestIdleDay(t *testing.T) {
 			time.Sleep(24 * time.Hour)
 			_, _ = c.Write([]byte("* 1 EXISTS\r\n"))
 			_, _ = c.Read(buf)
-		}
-		local := newPipes()
-		text, hash := tunnel.NewPassword()
-		tun := must(tunnel.New(tunnel.Config{
-			Client: client.Config{
-				Host: host, Identity: must(client.NewIdentity(client.ECDSA, "x")), RootCAs: clienttest.Pool(ca),
-				Proxy: client.FixedProxy(nil), Routes: []client.Kind{client.ALPN},
-				DialContext: func(context.Context, string, string) (net.Conn, error) {
-					dials.Add(1)
-					here, there := net.Pipe()
-					work.Go(func() { serve(tls.Server(there, config)) })
-					return here, nil
-				},
-			},
-			Password: hash, Network: func() string { return "test" },
-		}))
-		ctx, cancel := context.WithCancel(t.Context())
-		over := make(chan error, 1)
-		go func() { over <- tun.Run(ctx, &tunnel.Listener{Listener: local, Protocol: alpn.IMAP}) }()
-		synctest.Wait()
-
-		c := local.dial()
-		read := func(want string) {
-			t.Helper()
-			buf := make([]byte, 4096)
-			n, err := c.Read(buf)
-			if !strings.HasPrefix(string(buf[:n]), want) {
-				t.Fatalf("%q (%v), want %q", buf[:n], err, want)
-			}
-		}
-		read("* OK")
-		_, _ = c.Write([]byte("a LOGIN x " + text + "\r\n"))
-		read("a OK [CAPABILITY IMAP4rev1 IDLE]")
-		_, _ = c.Write([]byte("b IDLE\r\n"))
-		read("+ idling")
-		before := dials.Load()
+		})
+		p := m.dial(alpn.IMAP)
+		p.expect("* OK")
+		p.say("a LOGIN x " + m.password + "\r\n")
+		p.expect("a OK [CAPABILITY IMAP4rev1 IDLE]")
+		p.say("b IDLE\r\n")
+		p.expect("+ idling")
+		before := m.dials.Load()
 		began := time.Now()
-		read("* 1 EXISTS")
-		if took := time.Since(began); took != 24*time.Hour || dials.Load() != before {
-			t.Errorf("after %v; dialled %d times meanwhile", took, dials.Load()-before)
+		p.expect("* 1 EXISTS")
+		if took := time.Since(began); took != 24*time.Hour || m.dials.Load() != before {
+			t.Errorf("after %v; dialled %d times meanwhile", took, m.dials.Load()-before)
 		}
-		cancel()
-		read("* BYE")
-		if err := <-over; err != nil {
-			t.Error(err)
-		}
-		c.Close()
-		work.Wait()
+		go m.end()
+		p.expect("* BYE")
 	})
 }

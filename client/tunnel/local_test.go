@@ -1,7 +1,10 @@
 package tunnel_test
 
 import (
+	"bytes"
+	"crypto/tls"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -9,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"posthorn/alpn"
@@ -79,73 +83,65 @@ func times(n int, s string) (all []string) {
 	return all
 }
 
+// untilEnd is a gateway's part that says nothing more.
+func untilEnd(c *tls.Conn) { _, _ = io.Copy(io.Discard, c) }
+
 // TestWrongPassword: all wrong passwords are answered alike, three end the
 // connection, floods do not slow the right one, and the gateway hears of none.
 func TestWrongPassword(t *testing.T) {
-	t.Parallel()
-	g := startGateway(t)
-	n := clienttest.New(t, g.ports, clienttest.Rules{})
-	r := startTunnel(t, g, n)
-	settle(t, "the first look is over", func() bool { return r.state(alpn.SMTP) != nil && r.state(alpn.IMAP) != nil })
-	before := len(n.Seen())
-	answers := make(map[string]bool)
-	for _, wrong := range []string{"x", strings.ToUpper(r.password), r.password + "x", r.password[:25], `""`, `"` + strings.Repeat("y", 3000) + `"`} {
-		p := dial(t, r.imap)
-		p.expect("* OK")
-		began := time.Now()
-		p.say("a LOGIN alice " + wrong + "\r\n")
-		answers[p.expect("a NO [AUTHENTICATIONFAILED]")] = true
-		if took := time.Since(began); took < 400*time.Millisecond {
-			t.Errorf("a wrong password is answered after %v", took)
+	synctest.Test(t, func(t *testing.T) {
+		m := startInMemory(t, untilEnd)
+		before := m.dials.Load()
+		answers := make(map[string]bool)
+		for _, wrong := range []string{"x", strings.ToUpper(m.password), m.password + "x", m.password[:25], `""`, `"` + strings.Repeat("y", 3000) + `"`} {
+			p := m.dial(alpn.IMAP)
+			p.expect("* OK")
+			began := time.Now()
+			p.say("a LOGIN alice " + wrong + "\r\n")
+			answers[p.expect("a NO [AUTHENTICATIONFAILED]")] = true
+			if took := time.Since(began); took != 500*time.Millisecond {
+				t.Errorf("a wrong password is answered after %v", took)
+			}
+			p.Close()
 		}
-		p.Close()
-	}
-	if len(answers) != 1 {
-		t.Errorf("the answers differ: %v", answers)
-	}
-	var flood sync.WaitGroup
-	for range 60 {
-		flood.Go(func() {
-			nc, err := net.Dial("tcp", r.imap)
-			if err != nil {
-				return
-			}
-			defer nc.Close()
-			_, _ = nc.Write([]byte(strings.Repeat("a LOGIN x y\r\n", 100)))
-			_ = nc.SetReadDeadline(time.Now().Add(5 * time.Second))
-			buf := make([]byte, 64<<10)
-			all := ""
-			for {
-				k, err := nc.Read(buf)
-				if all += string(buf[:k]); err != nil {
-					break
+		if len(answers) != 1 {
+			t.Errorf("the answers differ: %v", answers)
+		}
+		var flood sync.WaitGroup
+		for range 60 {
+			p := m.dial(alpn.IMAP)
+			flood.Go(func() {
+				go func() { _, _ = io.WriteString(p, strings.Repeat("a LOGIN x y\r\n", 100)) }()
+				all, _ := io.ReadAll(p)
+				if bytes.Count(all, []byte("a NO")) > 3 {
+					t.Errorf("a connection has more than three guesses: %q", all)
 				}
-			}
-			if strings.Count(all, "a NO") > 3 {
-				t.Errorf("a connection has more than three guesses: %q", all)
-			}
-		})
-	}
-	time.Sleep(200 * time.Millisecond)
-	if got := n.Seen()[before:]; len(got) > 0 {
-		t.Errorf("the gateway was dialled: %v", got)
-	}
-	began := time.Now()
-	if err := useIMAP(r); err != nil {
-		t.Errorf("during a flood: %v", err)
-	}
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("during a flood: %v", took)
-	}
-	flood.Wait()
-	time.Sleep(2 * time.Second) // for a turn
-	p := dial(t, r.smtp)
-	p.expect("220 ")
-	p.say("HELO x\r\n" + strings.Repeat("AUTH PLAIN AHgAeA==\r\n", 4))
-	p.expect("250 ", "535 5.7.8 ", "535 5.7.8 ", "535 5.7.8 ", "421 ", "EOF")
-	if strings.Contains(r.log.String(), r.password) || strings.Contains(r.log.String(), "AHgAeA==") {
-		t.Error("passwords are in the log")
-	}
+			})
+		}
+		synctest.Wait()
+		if n := m.dials.Load() - before; n > 0 {
+			t.Errorf("the gateway was dialled %d times", n)
+		}
+		began := time.Now()
+		p := m.dial(alpn.IMAP)
+		p.expect("* OK")
+		p.say("a LOGIN x " + m.password + "\r\n")
+		p.expect("a OK")
+		if took := time.Since(began); took != 0 {
+			t.Errorf("during a flood: %v", took)
+		}
+		flood.Wait()
+		if n := m.dials.Load() - before; n != 1 {
+			t.Errorf("the gateway was dialled %d times", n)
+		}
+		p = m.dial(alpn.SMTP)
+		p.expect("220 ")
+		p.say("HELO x\r\n" + strings.Repeat("AUTH PLAIN AHgAeA==\r\n", 4))
+		p.expect("250 ", "535 5.7.8 ", "535 5.7.8 ", "535 5.7.8 ", "421 ", "EOF")
+		if log := m.log.String(); strings.Contains(log, m.password) || strings.Contains(log, "AHgAeA==") || !strings.Contains(log, "wrong local password") {
+			t.Error("passwords are in the log, or it does not tell of wrong ones")
+		}
+	})
 }
 
 // TestCrowd: those who do not sign in make place for others, and do not stay.
