@@ -19,6 +19,7 @@ import (
 
 	"posthorn/accounts"
 	"posthorn/backend"
+	"posthorn/backend/backendtest"
 	"posthorn/backend/upstream"
 )
 
@@ -234,16 +235,6 @@ func (f *submissionFake) opened() int {
 	return len(f.conns)
 }
 
-// eventually waits until something is so that another goroutine brings about.
-func eventually(t testing.TB, what string, so func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !so(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("still not so: " + what)
-		}
-	}
-}
-
 // quick are timeouts that tests can wait for.
 var quick = backend.SubmissionTimeouts{
 	Login: 400 * time.Millisecond, Command: 400 * time.Millisecond,
@@ -292,7 +283,7 @@ func run(t testing.TB, p *backend.Proxy) (stop func()) {
 func (f *submissionFake) checked(p *backend.Proxy) (stop func()) {
 	f.t.Helper()
 	stop = run(f.t, p)
-	eventually(f.t, "a health check", func() bool { return len(f.said("QUIT")) == 1 })
+	backendtest.Eventually(f.t, "a health check", func() bool { return len(f.said("QUIT")) == 1 })
 	return stop
 }
 

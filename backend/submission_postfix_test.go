@@ -31,7 +31,7 @@ func postfixProxy(t *testing.T, edit func(*backend.Server, *backendtest.Postfix)
 		t.Fatal(err)
 	}
 	run(t, proxy)
-	eventually(t, "the server is known", func() bool { return proxy.Submission(nil).MaxSize == 100_000 })
+	backendtest.Eventually(t, "the server is known", func() bool { return proxy.Submission(nil).MaxSize == 100_000 })
 	return proxy, p
 }
 
@@ -61,7 +61,7 @@ func TestSubmissionPostfix(t *testing.T) {
 		s.Logout()
 	}
 	const login = "client=unknown[203.0.113.5], sasl_method=XCLIENT, sasl_username=" + alice
-	eventually(t, login, func() bool { return strings.Count(p.Log(), login) == 3 })
+	backendtest.Eventually(t, login, func() bool { return strings.Count(p.Log(), login) == 3 })
 	// Checks of its health come before the first message, or late enough.
 	log := p.Log()
 	if between := log[strings.Index(log, login):strings.LastIndex(log, login)]; strings.Contains(between, ": connect from ") {

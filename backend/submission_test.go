@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"posthorn/backend"
+	"posthorn/backend/backendtest"
 )
 
 const bob = "bob@example.org"
@@ -30,7 +31,7 @@ func TestSubmission(t *testing.T) {
 	if err := s.Logout(); err != nil {
 		t.Error(err)
 	}
-	eventually(t, "QUIT", func() bool { return len(f.said("QUIT")) == 1 })
+	backendtest.Eventually(t, "QUIT", func() bool { return len(f.said("QUIT")) == 1 })
 	if n := f.opened(); n != 1 {
 		t.Errorf("%d connections", n)
 	}

@@ -366,11 +366,7 @@ func TestAccountPasswordBehind(t *testing.T) {
 		t.Errorf("%s", body)
 	}
 	v.want(422, "/account/security/password", url.Values{"new": {"12345678"}, "again": {"12345678"}})
-	for deadline := time.Now().Add(5 * time.Second); server.Open() > 0; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d conversations stay open", server.Open())
-		}
-	}
+	backendtest.EventuallyIn(t, 5*time.Second, "no conversation is open", func() bool { return server.Open() == 0 })
 	if n := strings.Count(fmt.Sprint(server.Lines()), "AUTHENTICATE"); n != 2 {
 		t.Errorf("%d logins reached the server", n)
 	}

@@ -3,7 +3,6 @@ package e2e
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"posthorn/e2e/browser"
 )
@@ -99,6 +98,5 @@ func TestAccountPages(t *testing.T) {
 		if p.Path() != "/account/sign-in" {
 			t.Errorf("signed out, and at %s", p.Path())
 		}
-		time.Sleep(time.Second) // the failures above slow the next sign-in
 	}
 }

@@ -96,7 +96,7 @@ func beginIdle(c net.Conn) error {
 func (g *gateway) settledMB() float64 {
 	least := g.anonymousMB()
 	for same := 0; same < 5; same++ {
-		time.Sleep(2 * time.Second)
+		time.Sleep(2 * time.Second) // nothing says that a heap is done shrinking
 		if now := g.anonymousMB(); now < 0.99*least {
 			least, same = now, -1
 		}

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"posthorn/admin"
+	"posthorn/backend/backendtest"
 	"posthorn/certs/acmetest"
 )
 
@@ -80,14 +81,9 @@ func (g *gateway) certs(args ...string) (all []admin.Cert) {
 // awaitCerts waits until what holds for n certificates.
 func (g *gateway) awaitCerts(n int, what func(admin.Cert) bool) {
 	g.t.Helper()
-	for end := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		if all := g.certs("list"); len(slices.DeleteFunc(all, func(c admin.Cert) bool { return !what(c) })) == n {
-			return
-		}
-		if time.Now().After(end) {
-			g.t.Fatalf("not within a minute:\n%s", g.posthorn("cert", "list"))
-		}
-	}
+	backendtest.EventuallyIn(g.t, time.Minute, fmt.Sprintf("%d certificates are as they should", n), func() bool {
+		return len(slices.DeleteFunc(g.certs("list"), func(c admin.Cert) bool { return !what(c) })) == n
+	})
 }
 
 func hasCert(c admin.Cert) bool { return !c.NotAfter.IsZero() }
@@ -119,12 +115,15 @@ func (g *gateway) knock() (stop func()) {
 	for protocol, want := range greetings {
 		config := g.tlsConfig("", protocol)
 		clients.Go(func() {
-			for ctx.Err() == nil {
+			for pace := time.Tick(20 * time.Millisecond); ctx.Err() == nil; {
 				if got, _, err := g.greets(config); err != nil || !strings.HasPrefix(got, want) {
 					g.t.Errorf("%s, meanwhile: %q, %v", protocol, got, err)
 					return
 				}
-				time.Sleep(20 * time.Millisecond)
+				select {
+				case <-pace:
+				case <-ctx.Done():
+				}
 			}
 		})
 	}
@@ -327,21 +326,14 @@ func TestACMERenewal(t *testing.T) {
 		return leaf
 	}
 	first := served()
-	for end := time.Now().Add(patience); served().SerialNumber.Cmp(first.SerialNumber) == 0; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("no renewal")
-		}
-	}
+	eventually(t, "it is renewed", func() bool { return served().SerialNumber.Cmp(first.SerialNumber) != 0 })
 	second := served()
 	if time.Now().After(first.NotAfter) || !bytes.Equal(first.RawSubjectPublicKeyInfo, second.RawSubjectPublicKeyInfo) {
 		t.Errorf("renewed at %v, %v being the end of the first, or with another key", second.NotBefore, first.NotAfter)
 	}
 	ca.Override(acmetest.Down)
-	time.Sleep(time.Until(served().NotAfter) + time.Second)
+	eventually(t, "the last one is served beyond its end", func() bool { return time.Now().After(served().NotAfter) })
 	stop()
-	if last := served(); time.Now().Before(last.NotAfter) {
-		t.Errorf("the CA is away, and the certificate is new: %v", last.NotAfter)
-	}
 	if c := g.certs("show", "imap.example.org")[0]; !strings.Contains(c.Error, "503") || !c.NextRenewal.After(time.Now()) {
 		t.Errorf("shown: %+v", c)
 	}

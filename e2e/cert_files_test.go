@@ -89,12 +89,13 @@ func TestFilesChangeUnderLoad(t *testing.T) {
 		})
 	}
 	serial := int64(1)
-	for ; left.Load() > 0; time.Sleep(50 * time.Millisecond) {
+	for left.Load() > 0 {
 		serial++
 		pairFile(t, file, serial)
 		if err := g.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
+		g.awaitSerial(serial)
 	}
 	load.Wait()
 	different := 0
@@ -134,19 +135,14 @@ func TestFilesChangeUnderLoad(t *testing.T) {
 // awaitSerial waits until localhost's certificate has a serial number.
 func (g *gateway) awaitSerial(want int64) {
 	g.t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+	eventually(g.t, fmt.Sprintf("certificate %d is served", want), func() bool {
 		block, _ := pem.Decode(g.certificate())
 		leaf, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
 			g.t.Fatal(err)
 		}
-		if leaf.SerialNumber.Int64() == want {
-			return
-		}
-		if time.Now().After(end) {
-			g.t.Fatalf("certificate %d is not served", want)
-		}
-	}
+		return leaf.SerialNumber.Int64() == want
+	})
 }
 
 // TestTicketsOverRestart: mail and web clients resume after a restart, each its

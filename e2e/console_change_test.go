@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"posthorn/backend/backendtest"
 	"posthorn/e2e/browser"
 )
 
@@ -29,12 +30,7 @@ func (c *console) opened(p *browser.Page, path string) {
 // ends waits until a live client hears that its connection is over.
 func ends(t *testing.T, noop func() error) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if noop() != nil {
-			return
-		}
-	}
-	t.Error("the connection goes on")
+	backendtest.EventuallyIn(t, 10*time.Second, "the connection is over", func() bool { return noop() != nil })
 }
 
 // An account, from its first day to its last.

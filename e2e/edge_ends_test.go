@@ -40,11 +40,7 @@ func TestEdgeGhosts(t *testing.T) {
 				// There is something to say to them, which nobody acknowledges.
 				d.Deliver(t, user, strings.NewReader("Subject: boo\n\nHello.\n"))
 			}
-			for began := time.Now(); d.Sessions(from) > 0; time.Sleep(50 * time.Millisecond) {
-				if time.Since(began) > deadPeer+slack {
-					t.Fatalf("Dovecot still has %d ghosts", d.Sessions(from))
-				}
-			}
+			backendtest.EventuallyIn(t, deadPeer+slack, "Dovecot has no ghosts", func() bool { return d.Sessions(from) == 0 })
 			for range 2 {
 				g.idling("", user, from)
 			}
@@ -98,11 +94,7 @@ func TestEdgeRevocation(t *testing.T) {
 			t.Errorf("%s: ended with %q", what, out)
 		}
 	}
-	for began := time.Now(); e.d.Sessions(from) > 0; time.Sleep(50 * time.Millisecond) {
-		if time.Since(began) > slack {
-			t.Fatalf("Dovecot still has %d sessions", e.d.Sessions(from))
-		}
-	}
+	backendtest.EventuallyIn(t, slack, "Dovecot has no sessions", func() bool { return e.d.Sessions(from) == 0 })
 	e.imapOf("").do(fmt.Sprintf("LOGIN %q %q", alice, alicePassword), "NO [AUTHENTICATIONFAILED]")
 }
 
@@ -113,22 +105,34 @@ func TestEdgeCrowd(t *testing.T) {
 	e := newEdge(t, edgeOptions{more: "limits: {connections_per_account: 2}\n"})
 	e.account(alice)
 	pemFile := e.key(alice, "laptop")
-	first, second := e.idling(pemFile, alice), e.idling(pemFile, alice)
-	for _, p := range []*peer{first, second} {
+	busy, began := e.imapOf(pemFile), time.Now()
+	silent := e.idling(pemFile, alice)
+	for _, p := range []*peer{busy, silent} {
 		_ = p.SetDeadline(time.Now().Add(2 * time.Minute))
 	}
-	if got := e.secure(e.shared, e.tlsConfig(pemFile, "imap")).line(); !strings.HasPrefix(got, "* BYE [LIMIT]") {
-		t.Errorf("a third one was greeted with %q", got)
+	var third *peer
+	pace := time.Tick(time.Second)
+	backendtest.EventuallyIn(t, 90*time.Second, "a third one is let in", func() bool {
+		busy.do("NOOP", "OK")
+		third = e.secure(e.shared, e.tlsConfig(pemFile, "imap"))
+		greeting := third.line()
+		if strings.HasPrefix(greeting, "* PREAUTH") {
+			return true
+		}
+		if !strings.HasPrefix(greeting, "* BYE [LIMIT]") {
+			t.Fatalf("a third one was greeted with %q", greeting)
+		}
+		<-pace
+		return false
+	})
+	if after := time.Since(began); after < 55*time.Second {
+		t.Errorf("after %v", after)
 	}
-	time.Sleep(time.Minute)
-	second.send("DONE\r\n")
-	second.until("i OK")
-	third := e.imapOf(pemFile)
 	third.do("NOOP", "OK")
-	if out := first.over(slack); !strings.Contains(out, "* BYE ") {
+	if out := silent.over(slack); !strings.Contains(out, "* BYE ") {
 		t.Errorf("the silent one ended with %q", out)
 	}
-	second.do("NOOP", "OK")
+	busy.do("NOOP", "OK")
 }
 
 // TestEdgeFailover: when one of two Dovecots is killed, its sessions end at
@@ -148,12 +152,12 @@ func TestEdgeFailover(t *testing.T) {
 	both := func() (peers []*peer, from string) {
 		t.Helper()
 		from = source()
-		for began := time.Now(); servers[0].Sessions(from) == 0 || servers[1].Sessions(from) == 0; {
+		pace := time.Tick(250 * time.Millisecond) // Dovecot takes a hundred
+		for began := time.Now(); servers[0].Sessions(from) == 0 || servers[1].Sessions(from) == 0; <-pace {
 			if time.Since(began) > patience {
 				t.Fatalf("one server has all %d sessions", len(peers))
 			}
 			peers = append(peers, g.idling(pemFile, alice, from))
-			time.Sleep(100 * time.Millisecond)
 		}
 		return peers, from
 	}

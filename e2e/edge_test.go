@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"posthorn/backend/backendtest"
 )
@@ -125,19 +124,13 @@ func secretFile(t testing.TB, password string) string {
 func (e *edge) arrives(user, subject string) {
 	e.t.Helper()
 	passwords := map[string]string{alice: alicePassword, bob: bobPassword}
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	eventually(e.t, fmt.Sprintf("%q has arrived at %s", subject, user), func() bool {
 		p := newPeer(e.t, e.connect(e.d.Plain))
 		p.until("* OK")
 		p.do("LOGIN "+user+" "+fmt.Sprintf("%q", passwords[user]), "OK")
 		p.do("SELECT INBOX", "OK")
 		found := p.do(fmt.Sprintf("SEARCH SUBJECT %q", subject), "OK")
 		p.Close()
-		switch {
-		case strings.HasPrefix(found, "* SEARCH "):
-			return
-		case time.Now().After(deadline):
-			e.t.Errorf("%q has not arrived at %s", subject, user)
-			return
-		}
-	}
+		return strings.HasPrefix(found, "* SEARCH ")
+	})
 }

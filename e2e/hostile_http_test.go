@@ -199,11 +199,13 @@ func TestHostileHTTP(t *testing.T) {
 			gone := make(chan struct{})
 			go func() {
 				defer close(gone)
-				for head != "" {
+				if head == "" {
+					return
+				}
+				for range time.Tick(300 * time.Millisecond) {
 					if _, err := io.WriteString(p.Conn, "x"); err != nil {
 						return
 					}
-					time.Sleep(300 * time.Millisecond)
 				}
 			}()
 			p.over(12*time.Second + slack)

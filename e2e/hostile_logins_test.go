@@ -587,11 +587,10 @@ func TestHostilePatience(t *testing.T) {
 			gone := make(chan struct{})
 			go func() {
 				defer close(gone)
-				for {
+				for range time.Tick(50 * time.Millisecond) {
 					if _, err := fmt.Fprint(p.Conn, noop); err != nil {
 						return
 					}
-					time.Sleep(50 * time.Millisecond)
 				}
 			}()
 			p.over(6*time.Second + slack)

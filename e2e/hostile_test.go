@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"posthorn/backend/backendtest"
 )
 
 // in is the same gateway, for a subtest.
@@ -58,6 +60,12 @@ func dialFrom(address string, from ...string) (net.Conn, error) {
 // patience is how long a test waits for what should not take long, on a
 // machine that has much else to do.
 const patience = 40 * time.Second
+
+// eventually waits until something is so that another process brings about.
+func eventually(t testing.TB, what string, so func() bool) {
+	t.Helper()
+	backendtest.EventuallyIn(t, patience, what, so)
+}
 
 // peer is a conversation with the gateway, in cleartext or over TLS.
 type peer struct {
@@ -235,12 +243,7 @@ func (g *gateway) logged() string {
 // awaitLog waits until the log has a text in it.
 func (g *gateway) awaitLog(text string) {
 	g.t.Helper()
-	for deadline := time.Now().Add(patience); !strings.Contains(g.logged(), text); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			g.t.Errorf("no %q in the log", text)
-			return
-		}
-	}
+	eventually(g.t, fmt.Sprintf("%q is in the log", text), func() bool { return strings.Contains(g.logged(), text) })
 }
 
 // proc reads a number out of /proc/PID/status of the gateway, as in "VmRSS" (in

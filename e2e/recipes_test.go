@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"posthorn/backend/backendtest"
 )
@@ -145,14 +144,10 @@ func (r *recipe) serves(alice, alicePassword, bob, bobPassword string) {
 	s.ask("MAIL FROM:<"+bob+">", "550 5.7.1")
 
 	b := r.loggedIn(bob, bobPassword)
-	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+	eventually(t, "bob has both", func() bool {
 		b.do("SELECT INBOX", "OK")
-		if got := b.do("SEARCH SUBJECT \"by \"", "OK"); strings.HasPrefix(got, "* SEARCH 1 2") {
-			break
-		} else if time.Since(began) > patience {
-			t.Fatalf("bob has %q", got)
-		}
-	}
+		return strings.HasPrefix(b.do("SEARCH SUBJECT \"by \"", "OK"), "* SEARCH 1 2")
+	})
 }
 
 // startChatmail follows examples/chatmail, but for the site.

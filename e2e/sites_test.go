@@ -84,15 +84,10 @@ http {
 // logged waits for a line in its log.
 func (s *webServer) logged(t testing.TB, line string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	eventually(t, fmt.Sprintf("the line %q is in %s", line, s.log), func() bool {
 		text, err := os.ReadFile(s.log)
-		if err == nil && strings.Contains("\n"+string(text), "\n"+line+"\n") {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("no line %q in:\n%s%v", line, text, err)
-		}
-	}
+		return err == nil && strings.Contains("\n"+string(text), "\n"+line+"\n")
+	})
 }
 
 // large makes a file of 100 MB, none of which is like the rest.

@@ -92,16 +92,6 @@ func startTunnel(t *testing.T, g *gateway, rules clienttest.Rules, flags ...stri
 	return u
 }
 
-// eventually waits until a condition holds.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
-}
-
 // TestTunnel: msmtp, mutt and mbsync, which are told nothing but localhost and a
 // password, send and read in each network.
 func TestTunnel(t *testing.T) {

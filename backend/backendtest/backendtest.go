@@ -126,12 +126,23 @@ func configure(t testing.TB, name, tmpl string, data any) {
 	write(t, name, text.String())
 }
 
-// eventually waits until something is so.
-func eventually(t testing.TB, so func() bool, what string) {
+// Eventually waits until something is so that another goroutine, or another
+// process, brings about. It asks every few milliseconds, and ends the test when
+// patience is over.
+func Eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !so(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("still not so: " + what)
+	EventuallyIn(t, patience, what, so)
+}
+
+// EventuallyIn is Eventually for what may take longer, or must not take as long.
+func EventuallyIn(t testing.TB, within time.Duration, what string, so func() bool) {
+	t.Helper()
+	over, again := time.After(within), time.Tick(5*time.Millisecond)
+	for !so() {
+		select {
+		case <-again:
+		case <-over:
+			t.Fatalf("still not so after %v: %s", within, what)
 		}
 	}
 }

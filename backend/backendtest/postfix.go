@@ -133,7 +133,7 @@ func (p *Postfix) configure(t testing.TB, o PostfixOptions, ports map[string]int
 // taken.
 func (p *Postfix) Settle(t testing.TB) {
 	t.Helper()
-	eventually(t, func() bool {
+	Eventually(t, "the queue is empty", func() bool {
 		queued := 0
 		for _, dir := range []string{"incoming", "active", "deferred"} {
 			_ = filepath.WalkDir(p.file("queue", dir), func(_ string, d fs.DirEntry, err error) error {
@@ -144,5 +144,5 @@ func (p *Postfix) Settle(t testing.TB) {
 			})
 		}
 		return queued == 0
-	}, "the queue is empty")
+	})
 }

@@ -75,14 +75,14 @@ func (s *Server) Start() {
 		s.t.Fatal(err)
 	}
 	s.cmd, s.done = cmd, done
-	eventually(s.t, func() bool {
+	Eventually(s.t, filepath.Base(s.name)+" serves", func() bool {
 		select {
 		case <-done:
 			s.t.Fatalf("%s did not start:\n%s", filepath.Base(s.name), tail(s.Log()))
 		default:
 		}
 		return listens(s.address)
-	}, filepath.Base(s.name)+" serves")
+	})
 }
 
 // Stop lets the server end in its own way, which closes its sessions.
@@ -105,9 +105,9 @@ func (s *Server) end(sig syscall.Signal) {
 	<-s.done
 	s.cmd = nil
 	// Its processes notice that it has gone.
-	eventually(s.t, func() bool {
+	Eventually(s.t, filepath.Base(s.name)+" has ended", func() bool {
 		return !slices.ContainsFunc(family, func(pid int) bool { return syscall.Kill(pid, 0) == nil && !zombie(pid) })
-	}, filepath.Base(s.name)+" has ended")
+	})
 }
 
 // Log returns what the server has logged so far.
@@ -120,7 +120,7 @@ func (s *Server) Log() string {
 // process than the one that answers a client.
 func (s *Server) Await(t testing.TB, text string) {
 	t.Helper()
-	eventually(t, func() bool { return strings.Contains(s.Log(), text) }, filepath.Base(s.name)+" logs "+text)
+	Eventually(t, filepath.Base(s.name)+" logs "+text, func() bool { return strings.Contains(s.Log(), text) })
 }
 
 // descendants returns the processes that a process and its children have

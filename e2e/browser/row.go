@@ -66,7 +66,7 @@ func (p *Page) await(good func(body string) bool) (body string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
-	for {
+	for again := time.Tick(20 * time.Millisecond); ; {
 		text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("document.body?.innerText ?? ''"))
 		if err == nil {
 			body = text
@@ -74,7 +74,10 @@ func (p *Page) await(good func(body string) bool) (body string) {
 		if err == nil && good(body) || ctx.Err() != nil {
 			return body
 		}
-		time.Sleep(50 * time.Millisecond)
+		select {
+		case <-again:
+		case <-ctx.Done():
+		}
 	}
 }
 

@@ -234,12 +234,11 @@ func (i *image) serves() {
 	ended := make(chan error, 1)
 	go func() { ended <- server.Wait() }()
 
-	healthy := false
-	for deadline := time.Now().Add(time.Minute); !healthy && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		healthy = i.inside(i.health...).Run() == nil
-	}
-	if !healthy {
-		t.Errorf("it never becomes healthy")
+	for end := time.Now().Add(time.Minute); i.inside(i.health...).Run() != nil; {
+		if time.Now().After(end) {
+			t.Error("it never becomes healthy")
+			break
+		}
 	}
 	pid := server.Process.Pid // each program on the way becomes the next one
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
