@@ -12,10 +12,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"posthorn/certs"
 	"posthorn/certs/acmetest"
+	"posthorn/store"
 )
 
 // The first certificates come while clients of all protocols knock. They are
@@ -31,7 +33,7 @@ func TestFirstIssue(t *testing.T) {
 	var clients sync.WaitGroup
 	for i, protocol := range []string{"imap", "smtp", "h2"} {
 		clients.Go(func() {
-			refused := 0
+			refused, pace := 0, time.Tick(10*time.Millisecond)
 			for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
 				start := time.Now()
 				leaf, greeting, err := g.dial(&tls.Config{ServerName: names[i], RootCAs: ca.Issuers, NextProtos: []string{protocol}})
@@ -43,7 +45,7 @@ func TestFirstIssue(t *testing.T) {
 					return
 				case isAlert(err, unrecognizedName):
 					refused++
-					time.Sleep(10 * time.Millisecond)
+					<-pace
 				default:
 					t.Errorf("%s: %q, %v", protocol, greeting, err)
 					return
@@ -118,7 +120,8 @@ func TestRenewalByCA(t *testing.T) {
 	if left := time.Until(first.NextRenewal); left > 12*time.Second || left < 6*time.Second {
 		t.Errorf("renewal is due in %v", left)
 	}
-	for renewed := false; !renewed; {
+	pace := time.Tick(50 * time.Millisecond)
+	for renewed := false; !renewed; <-pace {
 		leaf, err := g.get(ca, "mail.example.org", "imap")
 		if err != nil {
 			t.Fatal(err)
@@ -133,7 +136,6 @@ func TestRenewalByCA(t *testing.T) {
 		if time.Now().After(leaf.NotAfter) {
 			t.Fatal("not renewed in time")
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	if orders := ca.Orders(); len(orders) != 2 {
 		t.Errorf("ordered: %v", orders)
@@ -219,20 +221,42 @@ func TestRestart(t *testing.T) {
 	m := newManager(t, config)
 	g.serve(m)
 	eventually(t, "all certificates", func() bool { return obtained(m) })
+	eventually(t, "all are in the store", func() bool {
+		chains := 0
+		for key := range records(t, config.Store) {
+			if strings.HasPrefix(key, "cert/acme/") && strings.HasSuffix(key, "/chain") {
+				chains++
+			}
+		}
+		return chains == 3
+	})
 	before, requests := m.Status(), ca.Requests()
 
-	again := newManager(t, config)
-	run(t, again)
-	for i, s := range again.Status() {
-		if s.SPKI != before[i].SPKI || !s.NotAfter.Equal(before[i].NotAfter) || s.Issuer == "" || !s.NextRenewal.Equal(before[i].NextRenewal) {
-			t.Errorf("%+v, before: %+v", s, before[i])
+	stored := records(t, config.Store)
+	config.Now = newClock().time // not the bubble's, for which all certificates are of the future
+	synctest.Test(t, func(t *testing.T) {
+		config.Store = memory(t)
+		err := config.Store.Update(t.Context(), func(tx store.Tx) (err error) {
+			for key, value := range stored {
+				err = errors.Join(err, tx.Put(key, value))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	time.Sleep(300 * time.Millisecond) // for orders that should not be there
+		again := newManager(t, config)
+		runOnce(t, again)
+		for i, s := range again.Status() {
+			if s.SPKI != before[i].SPKI || !s.NotAfter.Equal(before[i].NotAfter) || s.Issuer == "" || !s.NextRenewal.Equal(before[i].NextRenewal) {
+				t.Errorf("%+v, before: %+v", s, before[i])
+			}
+		}
+		checkSealed(t, config)
+	})
 	if n := ca.Requests(); n != requests {
 		t.Errorf("%d requests after the restart", n-requests)
 	}
-	checkSealed(t, config)
 }
 
 func TestBinding(t *testing.T) {

@@ -360,13 +360,21 @@ func (c *clock) set(d time.Duration) { c.passed.Store(int64(d)) }
 // store is never idle.
 func runOnce(t *testing.T, m *certs.Manager) {
 	t.Helper()
+	stop := start(t, m)
+	time.Sleep(time.Hour + time.Second)
+	stop()
+}
+
+// start runs m until the function that it returns is called, which waits for the end.
+func start(t *testing.T, m *certs.Manager) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
-	time.Sleep(time.Hour + time.Second)
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -108,8 +108,11 @@ func acmeConfig(ca *acmetest.CA, names ...string) certs.Config {
 // eventually waits until what holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !holds(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
+	over, again := time.After(30*time.Second), time.Tick(10*time.Millisecond)
+	for !holds() {
+		select {
+		case <-again:
+		case <-over:
 			t.Fatalf("not within 30 s: %s", what)
 		}
 	}

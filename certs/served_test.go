@@ -119,9 +119,7 @@ func TestFilesAreWatched(t *testing.T) {
 	m := newManager(t, certs.Config{Names: []string{"a.example"}, Files: []certs.Files{pair}, Store: memory(t), Log: zerolog.New(&log)})
 	served := func() *x509.Certificate { return must(handshake(t, m, &tls.Config{ServerName: "a.example"})) }
 	synctest.Test(t, func(t *testing.T) {
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- m.Run(ctx) }()
+		stop := start(t, m)
 		time.Sleep(20 * time.Second)
 		first := served()
 
@@ -142,9 +140,6 @@ func TestFilesAreWatched(t *testing.T) {
 			t.Error("the new pair is not served")
 		}
 		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
 	})
 }
 
@@ -378,23 +373,23 @@ func TestTicketLife(t *testing.T) {
 // More names than one certificate should have are self-signed in several, of
 // the same key.
 func TestManySelfSigned(t *testing.T) {
-	kv := memory(t)
+	kv, c := memory(t), newClock()
 	var names []string
 	for i := range 250 {
 		names = append(names, fmt.Sprintf("_host-%d.example.org", i))
 	}
-	m := newManager(t, certs.Config{Names: names, Store: kv})
+	m := newManager(t, certs.Config{Names: names, Store: kv, Now: c.time})
 	before := m.Status()
 	for _, s := range before {
 		if s.SPKI != before[0].SPKI || len(s.Names) > 100 || !slices.Contains(s.Names, s.Name) {
 			t.Errorf("%s: %d names", s.Name, len(s.Names))
 		}
 	}
-	again := newManager(t, certs.Config{Names: names, Store: kv}).Status()
+	again := newManager(t, certs.Config{Names: names, Store: kv, Now: c.time}).Status()
 	if again[0].NotBefore != before[0].NotBefore || again[249].NotBefore != before[249].NotBefore {
 		t.Error("a restart made new certificates")
 	}
-	time.Sleep(time.Second) // what certificates tell apart
+	c.set(time.Second) // what certificates tell apart
 	if err := m.Renew(t.Context(), names[200]); err != nil {
 		t.Fatal(err)
 	}

@@ -106,16 +106,19 @@ func (c *CA) startDNS(t testing.TB, quiet *log.Logger) (address string) {
 	c.DNS.SetDefaultDNSIPv6("")
 	c.DNS.Run()
 	t.Cleanup(c.DNS.Shutdown)
-	for range 100 {
+	over, again := time.After(10*time.Second), time.Tick(5*time.Millisecond)
+	for {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			check(t, conn.Close())
 			return address
 		}
-		time.Sleep(10 * time.Millisecond)
+		select {
+		case <-again:
+		case <-over:
+			t.Fatalf("the CA's resolver did not start: %v", err)
+		}
 	}
-	t.Fatal("the CA's resolver did not start")
-	return ""
 }
 
 func (c *CA) serve(t testing.TB, handler http.Handler) {
