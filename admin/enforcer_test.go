@@ -131,12 +131,13 @@ func TestEnforcerMovesExpiry(t *testing.T) {
 		if err := change(t, w, k, func(k *authkeys.Key) { k.Expires = at }); err != nil {
 			t.Fatal(err)
 		}
-		deadline := time.Now().Add(10 * time.Second)
+		over, again := time.After(10*time.Second), time.Tick(time.Millisecond)
 		for !w.Mux.Conns()[0].Identity.Expires.Equal(at) {
-			if time.Now().After(deadline) {
+			select {
+			case <-again:
+			case <-over:
 				t.Fatalf("the session still expires at %v, not %v", w.Mux.Conns()[0].Identity.Expires, at)
 			}
-			time.Sleep(time.Millisecond)
 		}
 	}
 	if err := change(t, w, k, func(k *authkeys.Key) { k.Expires = time.Now().Add(200 * time.Millisecond) }); err != nil {

@@ -37,6 +37,11 @@ func newPort(t testing.TB) *port {
 	w.certify(t, "example.org")
 	w.Metrics = prometheus.NewRegistry()
 	w.Limits = func() []admin.Limit { return []admin.Limit{{Name: "limits.idle", InForce: "35m", Configured: "1h"}} }
+	return portOf(w)
+}
+
+// portOf opens a world's port.
+func portOf(w *world) *port {
 	p := &port{world: w, operator: authkeys.Fingerprint{1, 2, 3}, conn: new(mux.Conn)}
 	g := &admin.Gate{Service: w.Service, Host: adminHost, Conn: func(*http.Request) *mux.Conn { return p.conn }}
 	g.SetKeys(map[authkeys.Fingerprint]string{p.operator: "olga"})

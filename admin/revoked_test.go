@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"posthorn/admin"
@@ -28,29 +29,35 @@ func (s *slowly) Write(b []byte) (int, error) {
 // TestRevokedInBackup: whose token is revoked gets no more of a backup.
 func TestRevokedInBackup(t *testing.T) {
 	for _, revoke := range []bool{false, true} {
-		p := newPort(t)
-		for i := range 200 { // more than goes out at once
-			if _, err := p.AddAccount(t.Context(), operator, admin.NewAccount{Address: fmt.Sprintf("user%d@example.org", i)}); err != nil {
-				t.Fatal(err)
+		t.Run(fmt.Sprintf("revoked %t", revoke), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { revokedInBackup(t, revoke) })
+		})
+	}
+}
+
+func revokedInBackup(t *testing.T, revoke bool) {
+	p := portOf(quietWorld(t))
+	for i := range 200 { // more than goes out at once
+		if _, err := p.AddAccount(t.Context(), operator, admin.NewAccount{Address: fmt.Sprintf("user%d@example.org", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	token := p.token(t, admin.ScopeAll)
+	r := httptest.NewRequest("GET", "https://"+adminHost+admin.APIPath+"/backup", nil)
+	r.Header.Set("Authorization", "Bearer "+token.Text)
+	w := &slowly{httptest.NewRecorder(), func() {
+		if revoke {
+			if err := p.RemoveToken(t.Context(), operator, token.ID); err != nil {
+				t.Error(err)
 			}
 		}
-		token := p.token(t, admin.ScopeAll)
-		r := httptest.NewRequest("GET", "https://"+adminHost+admin.APIPath+"/backup", nil)
-		r.Header.Set("Authorization", "Bearer "+token.Text)
-		w := &slowly{httptest.NewRecorder(), func() {
-			if revoke {
-				if err := p.RemoveToken(t.Context(), operator, token.ID); err != nil {
-					t.Error(err)
-				}
-			}
-		}}
-		broken := func() (v any) {
-			defer func() { v = recover() }()
-			p.gate.ServeHTTP(w, r)
-			return nil
-		}()
-		if (broken == http.ErrAbortHandler) != revoke {
-			t.Errorf("revoked %t: ended with %v after %d bytes", revoke, broken, w.Body.Len())
-		}
+	}}
+	broken := func() (v any) {
+		defer func() { v = recover() }()
+		p.gate.ServeHTTP(w, r)
+		return nil
+	}()
+	if (broken == http.ErrAbortHandler) != revoke {
+		t.Errorf("ended with %v after %d bytes", broken, w.Body.Len())
 	}
 }

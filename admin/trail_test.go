@@ -1,16 +1,17 @@
 package admin_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"posthorn/admin"
 	"posthorn/authkeys"
 	"posthorn/sessions"
+	"posthorn/store"
 )
 
 // webSession signs somebody in to the web pages.
@@ -121,6 +122,20 @@ func TestTrailIsOperators(t *testing.T) {
 	}
 }
 
+// awaited is a KV that tells when somebody wants a lock.
+type awaited struct {
+	store.KV
+	asked chan<- struct{}
+}
+
+func (a awaited) Lock(ctx context.Context, name string) (func(), error) {
+	select {
+	case a.asked <- struct{}{}:
+	default:
+	}
+	return a.KV.Lock(ctx, name)
+}
+
 // TestKeyOfAnother: a change of a key that somebody else has got meanwhile is none.
 func TestKeyOfAnother(t *testing.T) {
 	w := newWorld(t)
@@ -131,12 +146,14 @@ func TestKeyOfAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	waits := make(chan struct{}, 1)
+	w.Store = awaited{w.Store, waits}
 	name, changed := "mine", make(chan error)
 	go func() {
 		_, err := w.SetKey(ctx, admin.Actor{Name: "alice", Account: alice.ID}, k.Fingerprint, admin.KeyChange{Name: &name})
 		changed <- err
 	}()
-	time.Sleep(100 * time.Millisecond) // it waits for the lock
+	<-waits // it has looked whose the key is
 	if _, err := w.Keys.Remove(ctx, k.Fingerprint); err != nil {
 		t.Fatal(err)
 	}
