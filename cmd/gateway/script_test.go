@@ -130,12 +130,14 @@ func playSystemd(names, args []string) error {
 
 // wait calls ready every so often until it is true, or fails the script.
 func wait(ts *testscript.TestScript, what string, ready func() bool) {
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if ready() {
-			return
+	over, again := time.After(20*time.Second), time.Tick(5*time.Millisecond)
+	for !ready() {
+		select {
+		case <-again:
+		case <-over:
+			ts.Fatalf("waited in vain for %s", what)
 		}
 	}
-	ts.Fatalf("waited in vain for %s", what)
 }
 
 // listeningCmd sets, for each of the gateway's sockets, a variable with its
