@@ -44,11 +44,12 @@ func (b *body) Read(p []byte) (int, error) {
 		return b.terminate(p)
 	}
 	n, err := b.transfer.Read(p)
-	if b.n += int64(n); b.n > b.limit {
-		b.err = errTooBig
-	}
-	if !b.check(p[:n]) {
+	room := b.limit - b.n
+	switch b.n += int64(n); { // what is wrong first counts, however the octets come
+	case !b.check(p[:min(int64(n), room)]):
 		b.err = errBareLine
+	case int64(n) > room:
+		b.err = errTooBig
 	}
 	if b.err != nil {
 		return 0, b.err

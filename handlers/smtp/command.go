@@ -136,7 +136,7 @@ func (g *guard) passPath(verb, arg, prefix string, turn bool, parameter func(key
 		g.refuse(replyBadUTF8)
 		return
 	}
-	given := make(map[string]bool)
+	given, passed := make(map[string]bool), []string{prefix + "<" + path + ">"}
 	for _, p := range parameters {
 		key, value, _ := strings.Cut(p, "=")
 		key = strings.ToUpper(key)
@@ -149,8 +149,11 @@ func (g *guard) passPath(verb, arg, prefix string, turn bool, parameter func(key
 			return
 		}
 		given[key] = true
+		if key != "AUTH" { // who it names is not proved, so nobody asks: RFC 4954 section 5
+			passed = append(passed, p)
+		}
 	}
-	g.pass(verb, strings.Join(append([]string{prefix + "<" + path + ">"}, parameters...), " "))
+	g.pass(verb, strings.Join(passed, " "))
 }
 
 // splitPath takes "FROM:<path> KEY=value …" apart. The space that many clients
@@ -169,31 +172,6 @@ func splitPath(arg, prefix string) (path string, parameters []string, ok bool) {
 		return "", nil, false
 	}
 	return path, strings.FieldsFunc(rest, func(r rune) bool { return r == ' ' }), true
-}
-
-// mailParameter checks a parameter of MAIL; BODY and AUTH are go-smtp's.
-func (g *guard) mailParameter(key, value string) (refusal string) {
-	switch key {
-	case "SIZE": // RFC 1870: up to 20 digits, of which go-smtp reads 32 bits
-		if size, err := strconv.ParseUint(value, 10, 64); err == nil && size > uint64(g.limit) {
-			return replyTooBig
-		}
-	case "BODY", "SMTPUTF8", "AUTH":
-	case "RET", "ENVID":
-		return g.dsnParameter(key, value)
-	default:
-		return replyParameter
-	}
-	return ""
-}
-
-// rcptParameter checks a parameter of RCPT.
-func (g *guard) rcptParameter(key, value string) (refusal string) {
-	switch key {
-	case "NOTIFY", "ORCPT":
-		return g.dsnParameter(key, value)
-	}
-	return replyParameter
 }
 
 // auth checks AUTH (RFC 4954 section 4). Two spaces before the mechanism and

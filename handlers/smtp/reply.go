@@ -28,6 +28,7 @@ const (
 	replyQuoted       = "553 5.1.3 Quoted local parts are not accepted\r\n"
 	replyBadUTF8      = "553 5.6.7 Address is not valid UTF-8\r\n"
 	replyTwice        = "501 5.5.4 Parameter given twice\r\n"
+	replyBody         = "504 5.5.4 Bodies are 7BIT or 8BITMIME\r\n"
 	replyBadParameter = "501 5.5.4 Bad value of a parameter\r\n"
 	replyParameter    = "555 5.5.4 Parameter not recognized\r\n"
 	replyTooBig       = "552 5.3.4 Message too big\r\n"
