@@ -57,6 +57,7 @@ var mayImport = map[string][]string{
 	"handlers/https/sites/folder": nil,
 
 	"handlers/https/transport": {"mux", "alpn", "webstream"},
+	"handlers/https/httpstest": {"mux", "alpn"}, // for tests
 	"client/webtransport":      {"webstream"},
 	"webstream":                {"park"},
 }
@@ -75,7 +76,7 @@ var onlyHere = map[string][]string{
 	"github.com/chromedp":           {"e2e/..."},
 	"github.com/rogpeppe":           nil,
 	"github.com/google/go-cmp":      nil,
-	"testing":                       {"accounts/accountstest", "store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest", "client/clienttest", "e2e/..."},
+	"testing":                       {"accounts/accountstest", "handlers/https/httpstest", "store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest", "client/clienttest", "e2e/..."},
 	"go.uber.org/goleak":            nil,
 	"net/http/httptest":             {"certs/acmetest"},
 	"github.com/letsencrypt":        {"certs/acmetest"}, // Pebble, for tests

@@ -14,7 +14,6 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 
 	"posthorn/alpn"
 	"posthorn/handlers/https"
+	"posthorn/handlers/https/httpstest"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
 )
@@ -31,16 +31,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const serverName = "mail.example.org"
 
+// patience is for what should take no time, on a machine that has much else to do.
+const patience = time.Minute
+
 // gateway is a running server for serverName and localhost.
 type gateway struct {
 	*mux.Server
-	t     testing.TB
-	addr  string
-	serve sync.WaitGroup
-	log   muxtest.Log
+	t       testing.TB
+	addr    string
+	connect func() (net.Conn, error)
+	stop    func() // before the test ends
+	log     muxtest.Log
 }
 
-func start(t testing.TB, edit func(*https.Server)) *gateway {
+// newGateway makes one that does not serve yet.
+func newGateway(t testing.TB, edit func(*https.Server)) *gateway {
 	t.Helper()
 	g := &gateway{t: t}
 	s := &https.Server{
@@ -57,27 +62,24 @@ func start(t testing.TB, edit func(*https.Server)) *gateway {
 		Certs:    muxtest.NewCertificates(t, serverName),
 		Log:      zerolog.New(&g.log),
 	})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.addr = ln.Addr().String()
-	g.serve.Go(func() {
-		if err := g.Serve(context.Background(), ln, alpn.Shared); err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-	})
-	t.Cleanup(g.stop)
 	return g
 }
 
-func (g *gateway) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if err := g.Shutdown(ctx); err != nil {
-		g.t.Errorf("Shutdown: %v", err)
-	}
-	g.serve.Wait()
+func start(t testing.TB, edit func(*https.Server)) *gateway {
+	t.Helper()
+	g := newGateway(t, edit)
+	g.addr, g.stop = httpstest.Serve(t, g.Server, alpn.Shared)
+	g.connect = func() (net.Conn, error) { return net.Dial("tcp", g.addr) }
+	return g
+}
+
+// startOnPipes is start for a synctest bubble. There is no addr.
+func startOnPipes(t testing.TB, edit func(*https.Server)) *gateway {
+	t.Helper()
+	g := newGateway(t, edit)
+	pipes := httpstest.NewPipes()
+	g.stop, g.connect = httpstest.ServeOn(t, g.Server, pipes, alpn.Shared), pipes.Dial
+	return g
 }
 
 // client returns an HTTP client of the gateway under serverName, for HTTP/2 or
@@ -89,12 +91,10 @@ func (g *gateway) client(h2 bool) *http.Client {
 	tr := &http.Transport{
 		Protocols:       protocols,
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", g.addr)
-		},
+		DialContext:     func(context.Context, string, string) (net.Conn, error) { return g.connect() },
 	}
 	g.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
+	return &http.Client{Transport: tr, Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse
 	}}
 }
@@ -116,11 +116,15 @@ func get(t testing.TB, cl *http.Client, path string) (*http.Response, string) {
 // dial connects with what a raw client offers and names.
 func (g *gateway) dial(name string, protos ...string) *tls.Conn {
 	g.t.Helper()
-	c, err := tls.Dial("tcp", g.addr, &tls.Config{InsecureSkipVerify: true, ServerName: name, NextProtos: protos})
+	nc, err := g.connect()
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(15 * time.Second))
+	c := tls.Client(nc, &tls.Config{InsecureSkipVerify: true, ServerName: name, NextProtos: protos})
+	c.SetDeadline(time.Now().Add(patience))
+	if err := c.Handshake(); err != nil {
+		g.t.Fatal(err)
+	}
 	g.t.Cleanup(func() { c.Close() })
 	return c
 }

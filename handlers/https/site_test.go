@@ -20,6 +20,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/handlers/https"
+	"posthorn/handlers/https/httpstest"
 	"posthorn/handlers/https/sites"
 	"posthorn/mux/muxtest"
 )
@@ -63,6 +64,12 @@ func putBehind(t testing.TB, upstream string, edit func(*https.Server)) *behind 
 
 // putAllBehind starts a gateway before several sites.
 func putAllBehind(t testing.TB, all []sites.Site, edit func(*https.Server)) *behind {
+	t.Helper()
+	return startBehind(t, start, all, edit)
+}
+
+// startBehind is putAllBehind for a gateway that is started in some way.
+func startBehind(t testing.TB, start func(testing.TB, func(*https.Server)) *gateway, all []sites.Site, edit func(*https.Server)) *behind {
 	t.Helper()
 	b := new(behind)
 	var err error
@@ -377,11 +384,7 @@ func TestQuietUpgrades(t *testing.T) {
 			}
 			clients = append(clients, c)
 		}
-		for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before+n/10; time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%d goroutines, and %d before", runtime.NumGoroutine(), before)
-			}
-		}
+		httpstest.Eventually(t, "their goroutines end", func() bool { return runtime.NumGoroutine() <= before+n/10 })
 		for i, c := range clients {
 			mu.Lock()
 			io.WriteString(ends[i], "wake up")
@@ -393,9 +396,7 @@ func TestQuietUpgrades(t *testing.T) {
 			c.Close()
 			ends[i].Close()
 		}
-		for len(g.Conns()) > 0 {
-			time.Sleep(time.Millisecond)
-		}
+		httpstest.Eventually(t, "they are gone", func() bool { return len(g.Conns()) == 0 })
 		ends = nil
 	}
 }

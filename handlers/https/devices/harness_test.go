@@ -11,7 +11,6 @@ import (
 	"io"
 	"maps"
 	"mime/multipart"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -23,15 +22,16 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/accounts"
+	"posthorn/accounts/accountstest"
 	"posthorn/admin"
 	"posthorn/alpn"
 	"posthorn/authkeys"
 	"posthorn/handlers/https/account"
 	"posthorn/handlers/https/devices"
+	"posthorn/handlers/https/httpstest"
 	"posthorn/handlers/https/pages"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
-	"posthorn/store/badgerkv"
 )
 
 var operator = admin.Actor{Name: "test", Operator: true}
@@ -64,18 +64,9 @@ func newWorld(t *testing.T) *world { return worldOf(t, "alice@example.org") }
 // worldOf is one whose first account has an address of its own.
 func worldOf(t *testing.T, address string) *world {
 	t.Helper()
-	db, err := badgerkv.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
+	house := accountstest.New(t, accounts.Options{Domains: []string{"example.org"}})
 	w := &world{t: t, ways: servers, log: new(muxtest.Log)}
-	keys := authkeys.New(db)
-	accts, err := accounts.New(t.Context(), db, keys, accounts.Options{Domains: []string{"example.org"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Service = &admin.Service{Accounts: accts, Keys: keys, Store: db, Log: zerolog.New(w.log)}
+	w.Service = &admin.Service{Accounts: house.Accounts, Keys: house.Keys, Store: house.KV, Log: zerolog.New(w.log)}
 	w.listen()
 	w.alice, w.bob = w.account(address), w.account("bob@example.org")
 	w.serve()
@@ -131,21 +122,7 @@ func (w *world) listen() {
 		Certs:    muxtest.NewCertificates(w.t),
 		Log:      zerolog.Nop(),
 	})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.mux = ln.Addr().String()
-	served := make(chan error, 1)
-	go func() { served <- w.Mux.Serve(context.Background(), ln, alpn.Shared) }()
-	w.t.Cleanup(func() {
-		if err := w.Mux.Shutdown(context.Background()); err != nil {
-			w.t.Error(err)
-		}
-		if err := <-served; err != nil {
-			w.t.Error(err)
-		}
-	})
+	w.mux, _ = httpstest.Serve(w.t, w.Mux, alpn.Shared)
 }
 
 // answer is a response, read.

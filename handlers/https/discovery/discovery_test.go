@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 	"posthorn/autoconf"
 	"posthorn/handlers/https"
 	"posthorn/handlers/https/discovery"
+	"posthorn/handlers/https/httpstest"
 	"posthorn/handlers/https/sites"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
@@ -71,23 +71,8 @@ func start(t *testing.T, h *discovery.Handler) *gateway {
 		Handlers: map[alpn.Protocol]mux.Handler{alpn.HTTP1: s, alpn.HTTP2: s}, Router: new(alpn.Router),
 		Certs: muxtest.NewCertificates(t), Log: zerolog.Nop(),
 	})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := m.Serve(context.Background(), ln, alpn.Shared); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() {
-		if err := m.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-		serving.Wait()
-	})
-	return &gateway{t, ln.Addr().String()}
+	addr, _ := httpstest.Serve(t, m, alpn.Shared)
+	return &gateway{t, addr}
 }
 
 // ask sends a request in the way of Delta Chat: without ALPN, in the absolute form.

@@ -17,14 +17,14 @@ import (
 	"go.uber.org/goleak"
 
 	"posthorn/accounts"
+	"posthorn/accounts/accountstest"
 	"posthorn/admin"
 	"posthorn/alpn"
-	"posthorn/authkeys"
 	"posthorn/handlers/https"
+	"posthorn/handlers/https/httpstest"
 	"posthorn/handlers/https/signup"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
-	"posthorn/store/badgerkv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -39,23 +39,15 @@ type world struct {
 
 func start(t *testing.T, port int, edit func(*admin.SignupRules)) *world {
 	t.Helper()
-	db, err := badgerkv.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	w := &world{t: t, log: new(muxtest.Log)}
 	domains := []string{"example.org", "_relay.example.org"}
-	keys := authkeys.New(db)
-	if w.accounts, err = accounts.New(t.Context(), db, keys, accounts.Options{Domains: domains}); err != nil {
-		t.Fatal(err)
-	}
+	house := accountstest.New(t, accounts.Options{Domains: domains})
+	w := &world{t: t, accounts: house.Accounts, log: new(muxtest.Log)}
 	rules := admin.SignupRules{
 		Domains: domains, NameLength: 9, NameAlphabet: "abcdefghijklmnopqrstuvwxyz0123456789", PasswordLength: 20,
 		PerSource: 5, Total: 100, Window: time.Hour,
 	}
 	edit(&rules)
-	service := &admin.Service{Accounts: w.accounts, Keys: keys, Store: db, Log: zerolog.New(w.log)}
+	service := &admin.Service{Accounts: w.accounts, Keys: house.Keys, Store: house.KV, Log: zerolog.New(w.log)}
 	h := &signup.Handler{Signups: service.Signups(rules), Port: port, Log: zerolog.New(w.log)}
 	s := &https.Server{Serves: func(string) bool { return true }, Log: zerolog.Nop()}
 	h.Mount(s)
@@ -69,23 +61,7 @@ func (w *world) serve(s *https.Server) {
 		Handlers: map[alpn.Protocol]mux.Handler{alpn.HTTP1: s, alpn.HTTP2: s}, Router: new(alpn.Router),
 		Certs: muxtest.NewCertificates(w.t), ProxyFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Log: zerolog.Nop(),
 	})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.addr = ln.Addr().String()
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := m.Serve(context.Background(), ln, alpn.Shared); err != nil {
-			w.t.Error(err)
-		}
-	})
-	w.t.Cleanup(func() {
-		if err := m.Shutdown(context.Background()); err != nil {
-			w.t.Error(err)
-		}
-		serving.Wait()
-	})
+	w.addr, _ = httpstest.Serve(w.t, m, alpn.Shared)
 }
 
 // ask sends a request from a source, which a load balancer tells of.

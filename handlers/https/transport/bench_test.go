@@ -59,9 +59,9 @@ func BenchmarkIdle(b *testing.B) {
 		b.Run(way, func(b *testing.B) {
 			c := startClients(b)
 			c.do("idle", way, 50)
-			before := settled()
+			before := settled(b)
 			c.do("idle", way, b.N)
-			after := settled()
+			after := settled(b)
 			b.ReportMetric(float64(after-before)/1024/float64(b.N), "KiB/conn")
 		})
 	}
@@ -69,8 +69,8 @@ func BenchmarkIdle(b *testing.B) {
 
 // settled is the proportional set size of this process, in bytes, after what is
 // not needed was given back.
-func settled() int64 {
-	time.Sleep(2 * time.Second) // a quiet way keeps its goroutine for a moment
+func settled(b *testing.B) int64 {
+	parked(b)
 	debug.FreeOSMemory()
 	debug.FreeOSMemory() // stacks shrink in the first
 	text, _ := os.ReadFile("/proc/self/smaps_rollup")

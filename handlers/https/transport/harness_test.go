@@ -20,6 +20,7 @@ import (
 	"posthorn/alpn"
 	"posthorn/client/webtransport"
 	"posthorn/handlers/https"
+	"posthorn/handlers/https/httpstest"
 	"posthorn/handlers/https/transport"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
@@ -39,19 +40,19 @@ func TestMain(m *testing.M) {
 
 const host = "mail.example.org"
 
-// gateway is a mux with web and mail, whose IMAP leads to a server that echoes
-// lines, spliced.
+// gateway is a mux with web and mail.
 type gateway struct {
 	*mux.Server
-	t    testing.TB
-	web  *https.Server
-	addr string
-	log  *muxtest.Log
-	cert tls.Certificate
+	t       testing.TB
+	web     *https.Server
+	addr    string
+	connect func() (net.Conn, error)
+	log     *muxtest.Log
+	cert    tls.Certificate
 }
 
-// start makes one; the edits change it before it serves.
-func start(t testing.TB, edits ...func(*gateway, *mux.Config)) *gateway {
+// newGateway makes one that does not serve yet. The edits change it before.
+func newGateway(t testing.TB, imap mux.Handler, edits []func(*gateway, *mux.Config)) *gateway {
 	t.Helper()
 	certs := muxtest.NewCertificates(t, host)
 	g := &gateway{t: t, log: new(muxtest.Log), cert: certs.Pair}
@@ -61,30 +62,33 @@ func start(t testing.TB, edits ...func(*gateway, *mux.Config)) *gateway {
 		Transport: &transport.Handler{Path: webtransport.DefaultPath, Ping: 25 * time.Second},
 	}
 	c := mux.Config{
-		Handlers: map[alpn.Protocol]mux.Handler{
-			alpn.HTTP1: g.web, alpn.IMAP: &splicer{server: echoServer(t)}, alpn.SMTP: greeter{},
-		},
-		Certs: certs, Log: log,
+		Handlers: map[alpn.Protocol]mux.Handler{alpn.HTTP1: g.web, alpn.IMAP: imap, alpn.SMTP: greeter{}},
+		Certs:    certs, Log: log,
 	}
 	for _, edit := range edits {
 		edit(g, &c)
 	}
 	g.Server = mux.New(c)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.addr = ln.Addr().String()
-	var served sync.WaitGroup
-	served.Go(func() { g.Serve(context.Background(), ln, alpn.Shared) })
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if err := g.Shutdown(ctx); err != nil {
-			t.Errorf("Shutdown: %v", err)
-		}
-		served.Wait()
-	})
+	return g
+}
+
+// start starts a gateway whose IMAP leads to a server that echoes lines, spliced.
+func start(t testing.TB, edits ...func(*gateway, *mux.Config)) *gateway {
+	t.Helper()
+	g := newGateway(t, &splicer{server: echoServer(t)}, edits)
+	g.addr, _ = httpstest.Serve(t, g.Server, alpn.Shared)
+	g.connect = func() (net.Conn, error) { return net.Dial("tcp", g.addr) }
+	return g
+}
+
+// startOnPipes starts a gateway in a synctest bubble. There is no addr, and its IMAP
+// only greets.
+func startOnPipes(t testing.TB, edits ...func(*gateway, *mux.Config)) *gateway {
+	t.Helper()
+	g := newGateway(t, greeter{}, edits)
+	pipes := httpstest.NewPipes()
+	httpstest.ServeOn(t, g.Server, pipes, alpn.Shared)
+	g.connect = pipes.Dial
 	return g
 }
 
@@ -192,9 +196,7 @@ func (g *gateway) outerConfig() *tls.Config {
 func (g *gateway) dialer(mode webtransport.Mode) *webtransport.Dialer {
 	return &webtransport.Dialer{
 		TLSConfig: g.outerConfig(), Subprotocol: "imap", Mode: mode,
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, g.addr)
-		},
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return g.connect() },
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"runtime/pprof"
 	"strings"
 	"testing"
 	"time"
@@ -16,23 +18,35 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/client/webtransport"
+	"posthorn/handlers/https/httpstest"
 	"posthorn/handlers/https/sites"
 	"posthorn/handlers/https/transport"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
 )
 
-// http1 makes a connection of HTTP/1.1.
-func (g *gateway) http1() *session {
+// dial makes a TLS connection that speaks a protocol of the web.
+func (g *gateway) dial(proto string) *tls.Conn {
 	g.t.Helper()
-	c := g.outerConfig()
-	c.ServerName, c.NextProtos = host, []string{"http/1.1"}
-	tc, err := tls.Dial("tcp", g.addr, c)
+	nc, err := g.connect()
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	c := g.outerConfig()
+	c.ServerName, c.NextProtos = host, []string{proto}
+	tc := tls.Client(nc, c)
 	tc.SetDeadline(time.Now().Add(20 * time.Second))
+	if err := tc.Handshake(); err != nil {
+		g.t.Fatal(err)
+	}
 	g.t.Cleanup(func() { tc.Close() })
+	return tc
+}
+
+// http1 makes a connection of HTTP/1.1.
+func (g *gateway) http1() *session {
+	g.t.Helper()
+	tc := g.dial("http/1.1")
 	return &session{Conn: tc, t: g.t, r: bufio.NewReader(tc)}
 }
 
@@ -267,10 +281,10 @@ func TestRapidReset(t *testing.T) {
 	c := g.browser()
 	for range 300 {
 		ctx, cancel := context.WithCancel(t.Context())
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: cancel})
 		body, w := io.Pipe()
 		req, _ := http.NewRequestWithContext(ctx, "POST", "https://"+host+"/.well-known/posthorn/imap", body)
 		req.Header.Set("Content-Type", transport.ContentType)
-		go func() { time.Sleep(time.Millisecond); cancel() }()
 		if res, err := c.Do(req); err == nil {
 			res.Body.Close()
 		}
@@ -308,11 +322,20 @@ func TestCounts(t *testing.T) {
 // wait waits until something has come about.
 func wait(t testing.TB, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it has not come about")
+	httpstest.Eventually(t, "what the test waits for", is)
+}
+
+// parked waits until nobody carries octets: all connections that are spliced wait
+// without a goroutine.
+func parked(t testing.TB) {
+	t.Helper()
+	httpstest.Eventually(t, "all is parked", func() bool {
+		var b strings.Builder
+		if err := pprof.Lookup("goroutine").WriteTo(&b, 1); err != nil {
+			t.Fatal(err)
 		}
-	}
+		return !strings.Contains(b.String(), "splice.(*carrier)")
+	})
 }
 
 // What ends the connection around, or is meant for the one inside, ends both;
@@ -333,7 +356,7 @@ func TestEnds(t *testing.T) {
 				s.line()
 				s.send("hello")
 				s.line()
-				time.Sleep(500 * time.Millisecond) // it is parked
+				parked(t)
 				end.act(g)
 				if got := s.line(); got != end.hear {
 					t.Errorf("heard %q", got)
@@ -361,7 +384,7 @@ func TestKilled(t *testing.T) {
 			g := start(t)
 			nc := g.open(m)
 			g.inner(nc, muxtest.KeyPair(t)).line()
-			time.Sleep(500 * time.Millisecond) // it is parked
+			parked(t)
 			nc.(interface{ Abort() }).Abort()
 			wait(t, func() bool { return len(g.Conns()) == 0 })
 			g.open(m).Close() // nor one that never began

@@ -2,24 +2,27 @@ package transport_test
 
 import (
 	"context"
-	"crypto/tls"
 	"io"
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"posthorn/client/webtransport"
-	"posthorn/mux"
 )
 
-// dribble writes octets one by one until somebody ends it.
-func dribble(w io.Writer, octets string, pause time.Duration) {
+// dribble writes octets one by one until somebody ends it, or ctx ends.
+func dribble(ctx context.Context, w io.Writer, octets string, pause time.Duration) {
 	for i := range octets {
 		if _, err := io.WriteString(w, octets[i:i+1]); err != nil {
 			return
 		}
-		time.Sleep(pause)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
@@ -32,40 +35,40 @@ func TestSlowInside(t *testing.T) {
 		"h2":        func(g *gateway) net.Conn { return g.pinging(webtransport.HTTP2) },
 		"net/http":  func(g *gateway) net.Conn { return g.stream(g.browser()) },
 	} {
-		for name, dawdle := range map[string]func(net.Conn){
-			"silent":             func(net.Conn) {},
-			"an octet at a time": func(nc net.Conn) { dribble(nc, hello, 20*time.Millisecond) },
-		} {
+		for name, octets := range map[string]string{"silent": "", "an octet at a time": hello} {
 			t.Run(mode+"/"+name, func(t *testing.T) {
-				t.Parallel()
-				g := start(t, func(_ *gateway, c *mux.Config) { c.Limits.Handshake = time.Second })
-				nc := m(g)
-				began := time.Now()
-				over := make(chan struct{})
-				go func() { io.Copy(io.Discard, nc); close(over) }()
-				go dawdle(nc)
-				wait(t, g.nothingInside)
-				select {
-				case <-over:
-				case <-time.After(5 * time.Second):
-					t.Error("the client has heard nothing of it")
-				}
-				if took := time.Since(began); took > 4*time.Second {
-					t.Errorf("took %v", took)
-				}
-				if log := g.log.String(); !strings.Contains(log, "handshake timeout") {
-					t.Errorf("log:\n%s", log)
-				}
+				synctest.Test(t, func(t *testing.T) {
+					g := startOnPipes(t)
+					nc := m(g)
+					began := time.Now()
+					ctx, cancel := context.WithCancel(t.Context())
+					go dribble(ctx, nc, octets, 200*time.Millisecond)
+					_, _ = io.Copy(io.Discard, nc) // whatever it hears
+					cancel()
+					if took := time.Since(began); took < handshakeTime || took > handshakeTime+2*time.Second {
+						t.Errorf("took %v", took)
+					}
+					synctest.Wait()
+					if !g.nothingInside() {
+						t.Errorf("it is still there: %+v", g.Conns())
+					}
+					if log := g.log.String(); !strings.Contains(log, "handshake timeout") {
+						t.Errorf("log:\n%s", log)
+					}
+				})
 			})
 		}
 	}
 }
 
+// handshakeTime is the default of mux.Limits.Handshake.
+const handshakeTime = 7500 * time.Millisecond
+
 // pinging opens a transport whose client sends many pings.
 func (g *gateway) pinging(mode webtransport.Mode) net.Conn {
 	g.t.Helper()
 	d := g.dialer(mode)
-	d.Ping = 20 * time.Millisecond
+	d.Ping = 100 * time.Millisecond
 	nc, err := d.Dial(g.t.Context(), host)
 	if err != nil {
 		g.t.Fatal(err)
@@ -82,23 +85,19 @@ func TestSlowUpgrade(t *testing.T) {
 		"h2":       "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 	} {
 		t.Run(proto, func(t *testing.T) {
-			t.Parallel()
-			g := start(t)
-			c := g.outerConfig()
-			c.ServerName, c.NextProtos = host, []string{proto}
-			tc, err := (&tls.Dialer{Config: c}).DialContext(context.Background(), "tcp", g.addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer tc.Close()
-			go dribble(tc, first, 100*time.Millisecond)
-			began := time.Now()
-			for len(g.Conns()) != 0 {
-				if time.Since(began) > 15*time.Second {
-					t.Fatalf("it is still there: %+v", g.Conns())
+			synctest.Test(t, func(t *testing.T) {
+				g := startOnPipes(t)
+				tc := g.dial(proto)
+				began := time.Now()
+				go dribble(t.Context(), tc, first, 100*time.Millisecond)
+				_, _ = io.Copy(io.Discard, tc) // whatever it hears
+				if took := time.Since(began); took > 11*time.Second {
+					t.Errorf("took %v", took)
 				}
-				time.Sleep(50 * time.Millisecond)
-			}
+				if synctest.Wait(); len(g.Conns()) != 0 {
+					t.Errorf("it is still there: %+v", g.Conns())
+				}
+			})
 		})
 	}
 }
