@@ -88,7 +88,12 @@ func (a *answer) done() {
 	}
 	a.body.pace.end()
 	if a.r.ProtoMajor == 1 && a.unread() {
-		_ = http.NewResponseController(a.ResponseWriter).SetReadDeadline(time.Now().Add(drainTime))
+		// http.Transport may be reading still, on behalf of a site that has
+		// answered. net/http would end that, and lift the deadline with it.
+		rc := http.NewResponseController(a.ResponseWriter)
+		_ = rc.SetReadDeadline(longAgo)
+		a.body.stop()
+		_ = rc.SetReadDeadline(time.Now().Add(drainTime))
 	}
 }
 

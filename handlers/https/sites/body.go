@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 )
 
@@ -16,9 +17,17 @@ type body struct {
 	pace    *pace
 	err     atomic.Pointer[error] // of reading, other than io.EOF
 	end     atomic.Bool           // it has been read to its end
+
+	reading sync.Mutex // held while somebody reads, and guards over
+	over    bool       // nobody is to read any more
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	b.reading.Lock()
+	defer b.reading.Unlock()
+	if b.over {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	b.pace.wait()
 	n, err := b.ReadCloser.Read(p)
 	b.pace.got(n)
@@ -32,6 +41,14 @@ func (b *body) Read(p []byte) (int, error) {
 		b.err.Store(&err)
 	}
 	return n, err
+}
+
+// stop returns when nobody reads the body any more; a read under way must have been
+// ended, by a deadline.
+func (b *body) stop() {
+	b.reading.Lock()
+	defer b.reading.Unlock()
+	b.over = true
 }
 
 // status is that of a request whose body could not be read; 0: it could.
