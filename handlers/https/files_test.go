@@ -11,12 +11,15 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"posthorn/handlers/https"
+	"posthorn/handlers/https/httpstest"
 	"posthorn/handlers/https/sites"
 )
 
@@ -101,7 +104,8 @@ func TestQuickPipeline(t *testing.T) {
 	}
 }
 
-// TestQuickSplit: a request may come in any pieces.
+// TestQuickSplit: a request may come in any pieces. Each is a TLS record, of which
+// no more than one is read at a time.
 func TestQuickSplit(t *testing.T) {
 	g, _ := newFiles(t, map[string]string{"a.txt": "a"}, nil)
 	input := "GET /a.txt HTTP/1.1\r\nHost: " + serverName + "\r\n\r\n"
@@ -112,7 +116,6 @@ func TestQuickSplit(t *testing.T) {
 			br := bufio.NewReader(c)
 			for range 2 {
 				io.WriteString(c, input[:i])
-				time.Sleep(5 * time.Millisecond)
 				io.WriteString(c, input[i:])
 				if r, err := http.ReadResponse(br, nil); err != nil || r.StatusCode != 200 || body(r) != "a" {
 					t.Errorf("after %d octets: %v, %v", i, r, err)
@@ -142,66 +145,66 @@ func TestQuickDrain(t *testing.T) {
 	}
 }
 
-// TestFileReplaced: under load, everybody gets one file or the other, whole, and
-// before long the new one.
+// TestFileReplaced: under load, everybody gets one file or another, whole, and
+// before long the newest.
 func TestFileReplaced(t *testing.T) {
-	a, b := strings.Repeat("a", 20000), strings.Repeat("b", 30000)
-	g, dir := newFiles(t, map[string]string{"x.txt": a}, nil)
-	stop := make(chan struct{})
+	t.Parallel()
+	var states []string
+	for i := range 31 {
+		states = append(states, strings.Repeat(string(rune('A'+i)), 20000+1000*i))
+	}
+	g, dir := newFiles(t, map[string]string{"x.txt": states[0]}, nil)
+	ctx, stop := context.WithCancel(t.Context())
 	var clients sync.WaitGroup
-	for i := range 4 {
-		accept := []string{"", "Accept-Encoding: gzip\r\n"}[i%2]
+	defer clients.Wait()
+	defer stop()
+	var seen [4]atomic.Int32 // by each client: which state
+	for i := range seen {
+		c, accept := g.dial(serverName, "http/1.1"), []string{"", "Accept-Encoding: gzip\r\n"}[i%2]
 		clients.Go(func() {
-			c := g.dial(serverName, "http/1.1")
-			br := bufio.NewReader(c)
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for br := bufio.NewReader(c); ctx.Err() == nil; {
 				fmt.Fprintf(c, "GET /x.txt HTTP/1.1\r\nHost: %s\r\n%s\r\n", serverName, accept)
-				r, err := http.ReadResponse(br, nil)
-				if err != nil {
-					t.Error(err)
+				state, err := readFile(br)
+				n := slices.Index(states, state)
+				if err != nil || n < 0 {
+					t.Errorf("%d octets, %v", len(state), err)
 					return
 				}
-				var body io.Reader = r.Body
-				if r.Header.Get("Content-Encoding") == "gzip" {
-					if body, err = gzip.NewReader(r.Body); err != nil {
-						t.Error(err)
-						return
-					}
-				}
-				if got, err := io.ReadAll(body); err != nil || string(got) != a && string(got) != b {
-					t.Errorf("%d octets, %v", len(got), err)
-				}
+				seen[i].Store(int32(n))
 			}
 		})
 	}
-	for i := range 30 {
+	for n, state := range states[1:] {
 		next := filepath.Join(dir, "next")
-		if err := os.WriteFile(next, []byte([]string{a, b}[(i+1)%2]), 0o644); err != nil {
+		if err := os.WriteFile(next, []byte(state), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Rename(next, filepath.Join(dir, "x.txt")); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "x.txt"), []byte("end"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	close(stop)
-	clients.Wait()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if body(g.ask("GET", serverName, "/x.txt")) == "end" {
-			break
+		if n++; n%10 != 0 {
+			continue
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("the old file stays")
+		for i := range seen {
+			httpstest.Eventually(t, "the new file is there", func() bool { return int(seen[i].Load()) == n })
 		}
 	}
+}
+
+// readFile reads a response, and returns its content as it is without a coding.
+func readFile(br *bufio.Reader) (string, error) {
+	r, err := http.ReadResponse(br, nil)
+	if err != nil {
+		return "", err
+	}
+	body := io.Reader(r.Body)
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		if body, err = gzip.NewReader(r.Body); err != nil {
+			return "", err
+		}
+	}
+	b, err := io.ReadAll(body)
+	return string(b), err
 }
 
 // TestReplace: other sites take the place of all, also of connections that are
@@ -239,7 +242,7 @@ func TestReplace(t *testing.T) {
 // TestLargeFile comes in parts and whole, over both protocols, from a file of
 // which most is a hole.
 func TestLargeFile(t *testing.T) {
-	const size = 300 << 20
+	const size = 64 << 20
 	g, dir := newFiles(t, nil, nil)
 	f, err := os.Create(filepath.Join(dir, "large.bin"))
 	if err != nil {
