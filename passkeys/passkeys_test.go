@@ -1,10 +1,8 @@
 package passkeys_test
 
 import (
-	"context"
 	"errors"
 	"net/netip"
-	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -116,7 +114,7 @@ func TestPasskey(t *testing.T) {
 func TestRun(t *testing.T) { inHouse(t, testRun) }
 
 func testRun(t *testing.T, h *house) {
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx := t.Context()
 	before, after, stays := h.account("a@example.org"), h.account("b@example.org"), h.account("c@example.org")
 	for _, a := range []*accounts.Account{before, after, stays} {
 		h.registered(a)
@@ -124,14 +122,7 @@ func testRun(t *testing.T, h *house) {
 	if _, err := h.Accounts.Remove(ctx, before.ID); err != nil {
 		t.Fatal(err)
 	}
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := h.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	defer running.Wait()
-	defer cancel()
+	accountstest.Run(t, h.Store.Run)
 	if synctest.Wait(); h.Count("passkey/") != 4 {
 		t.Error("an orphan stays")
 	}

@@ -1,17 +1,16 @@
 package sessions_test
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"net/http"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"posthorn/accounts"
+	"posthorn/accounts/accountstest"
 	"posthorn/authkeys"
 	"posthorn/sessions"
 )
@@ -178,25 +177,17 @@ func testRun(t *testing.T, h *house) {
 	old := h.signIn(by(a))
 	time.Sleep(time.Hour)
 	b := h.signIn(by(a))
-	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := h.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	defer running.Wait()
-	defer cancel()
+	accountstest.Run(t, h.Manager.Run)
 	if synctest.Wait(); h.Count("session/") != 2 {
 		t.Error("an idle session is not swept")
 	}
-	if err := h.Accounts.SetDisabled(ctx, a.ID, true); err != nil {
+	if err := h.Accounts.SetDisabled(t.Context(), a.ID, true); err != nil {
 		t.Fatal(err)
 	}
 	if synctest.Wait(); h.Count("session/") != 0 {
 		t.Error("a disabled account has sessions")
 	}
-	if err := h.Accounts.SetDisabled(ctx, a.ID, false); err != nil {
+	if err := h.Accounts.SetDisabled(t.Context(), a.ID, false); err != nil {
 		t.Fatal(err)
 	}
 	if b.current() != nil || old.current() != nil {

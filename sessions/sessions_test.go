@@ -204,7 +204,7 @@ func testSeenRarely(t *testing.T, h *house) {
 		time.Sleep(time.Second)
 		b.current()
 	}
-	if s := b.current(); s == nil || time.Now().Sub(s.LastSeen) > time.Minute {
+	if s := b.current(); s == nil || time.Since(s.LastSeen) > time.Minute {
 		t.Errorf("%+v", s)
 	}
 	if err := h.KV.Update(ctx, func(tx store.Tx) error { return tx.Put("session/end", nil) }); err != nil {

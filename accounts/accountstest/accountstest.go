@@ -3,6 +3,8 @@
 package accountstest
 
 import (
+	"context"
+	"sync"
 	"testing"
 
 	"posthorn/accounts"
@@ -47,6 +49,21 @@ func (h *House) Account(address, password string) *accounts.Account {
 		h.t.Fatal(err)
 	}
 	return a
+}
+
+// Run runs a loop until the test ends.
+func Run(t testing.TB, loop func(context.Context) error) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := loop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
 }
 
 // Count returns how many records there are whose keys begin with prefix.
