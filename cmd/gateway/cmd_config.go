@@ -25,7 +25,10 @@ there and readable for whoever asks. Nothing else is looked at: neither whether 
 certificates are there, nor whether the addresses are free or anybody answers.`,
 		Example: "  posthorn config check /etc/posthorn/config.yaml",
 		Args:    c.args(1, 1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.here(cmd); err != nil {
+				return err
+			}
 			cfg, err := loadForServing(args[0])
 			if err != nil {
 				return withHint(err, "config.yaml in the source explains every key")
@@ -45,7 +48,10 @@ func (c *cli) configShowCmd() *cobra.Command {
 		Short:   "Print the configuration with all its defaults",
 		Example: "  posthorn config show\n  posthorn config show --config /etc/posthorn/config.yaml",
 		Args:    c.args(0, 0),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.here(cmd); err != nil {
+				return err
+			}
 			cfg, err := c.config()
 			if err != nil {
 				return err
