@@ -63,10 +63,10 @@ func TestECHLookup(t *testing.T) {
 		network clienttest.Rules
 		want    client.Class
 	}{
-		"in the DNS":           {dns: ech.List(g.ech), network: broken},
+		"in the DNS":           {dns: ech.List(g.ECH), network: broken},
 		"stale in the DNS":     {dns: stale, network: broken},
 		"at the gateway":       {origin: true},
-		"given":                {given: ech.List(g.ech), network: broken},
+		"given":                {given: ech.List(g.ECH), network: broken},
 		"given, stale":         {given: stale, network: broken},
 		"nowhere":              {want: client.NoECH},
 		"malformed":            {given: []byte{1, 2, 3}, want: client.Protocol},
@@ -74,7 +74,7 @@ func TestECHLookup(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			g.origin.Store(tt.origin)
+			g.TellsECH.Store(tt.origin)
 			n := g.network(tt.network)
 			d := g.dialer(n, only(client.ECH), func(c *client.Config) {
 				c.ECHConfigList, c.Resolver, c.Timeout = tt.given, dnsServer(t, tt.dns).address, 2*time.Second

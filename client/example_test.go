@@ -21,6 +21,7 @@ type exampleTB struct {
 }
 
 func (e *exampleTB) Helper()                   {}
+func (e *exampleTB) Context() context.Context  { return context.Background() }
 func (e *exampleTB) Cleanup(f func())          { e.cleanups = append(e.cleanups, f) }
 func (e *exampleTB) Fatal(args ...any)         { log.Fatal(args...) }
 func (e *exampleTB) Error(args ...any)         { log.Print(args...) }

@@ -217,9 +217,9 @@ func pick(n int, replies ...string) string { return replies[min(n, len(replies)-
 func TestMiddleboxKeepsTheBody(t *testing.T) {
 	g := start(t)
 	ca := clienttest.NewAuthority(t, "a middlebox")
-	onward := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: clienttest.Pool(g.ca), NextProtos: []string{"http/1.1"}},
+	onward := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: clienttest.Pool(g.CA), NextProtos: []string{"http/1.1"}},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, g.ports[443])
+			return new(net.Dialer).DialContext(ctx, network, g.Ports[443])
 		}}
 	t.Cleanup(onward.CloseIdleConnections)
 	pass := &httputil.ReverseProxy{Transport: onward, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "https", Host: host}) }}
@@ -237,7 +237,7 @@ func TestMiddleboxKeepsTheBody(t *testing.T) {
 	box.StartTLS()
 	t.Cleanup(box.Close)
 	c := g.config(nil)
-	c.Routes, c.RootCAs, c.Timeout = []client.Kind{client.Web}, clienttest.Pool(g.ca, ca), 4*time.Second
+	c.Routes, c.RootCAs, c.Timeout = []client.Kind{client.Web}, clienttest.Pool(g.CA, ca), 4*time.Second
 	c.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, box.Listener.Addr().String())
 	}

@@ -22,13 +22,13 @@ func byPassword(c *client.Config) {
 
 // logins returns how often the log tells of a login by a mechanism.
 func (g *gateway) logins(mechanism string) int {
-	return strings.Count(g.log.String(), `"mechanism":"`+mechanism+`"`)
+	return strings.Count(g.Log.String(), `"mechanism":"`+mechanism+`"`)
 }
 
 func TestLogin(t *testing.T) {
 	g := start(t)
 	later := must(client.NewIdentity(client.Ed25519, "no preauth"))
-	g.register(later, true)
+	g.Register(later, true)
 	stranger := must(client.NewIdentity(client.ECDSA, "stranger"))
 	tests := []struct {
 		name      string
@@ -57,7 +57,7 @@ func TestLogin(t *testing.T) {
 				t.Error(err)
 			}
 			c.Close()
-			settle(t, tt.name+": IMAP by "+tt.mechanism, func() bool { return g.logins(tt.mechanism) == before+1 })
+			clienttest.Eventually(t, tt.name+": IMAP by "+tt.mechanism, func() bool { return g.logins(tt.mechanism) == before+1 })
 
 			before = g.logins(tt.submit)
 			s, err := d.Submission(within(t, 20*time.Second))
@@ -69,7 +69,7 @@ func TestLogin(t *testing.T) {
 				t.Error(err)
 			}
 			s.Quit()
-			settle(t, tt.name+": submission by "+tt.submit, func() bool { return g.logins(tt.submit) == before+1 })
+			clienttest.Eventually(t, tt.name+": submission by "+tt.submit, func() bool { return g.logins(tt.submit) == before+1 })
 		}
 	}
 }
@@ -98,7 +98,7 @@ func TestLoginRefused(t *testing.T) {
 	if _, err := stranger.Submission(within(t, 20*time.Second)); !errors.Is(err, client.ErrNoMechanism) {
 		t.Errorf("submission: %v", err)
 	}
-	settle(t, "all are gone", func() bool { return n.Open() == 0 })
+	clienttest.Eventually(t, "all are gone", func() bool { return n.Open() == 0 })
 }
 
 // Pins are wanted besides a valid certificate, and do not replace one.
@@ -113,10 +113,10 @@ func TestPins(t *testing.T) {
 			edit func(*client.Config)
 			want client.Class
 		}{
-			"its CA's": {func(c *client.Config) { c.Pins = []authkeys.Fingerprint{{1}, pin(g.ca)} }, ""},
+			"its CA's": {func(c *client.Config) { c.Pins = []authkeys.Fingerprint{{1}, pin(g.CA)} }, ""},
 			"another":  {func(c *client.Config) { c.Pins = []authkeys.Fingerprint{{1}} }, client.Certificate},
 			"an untrusted CA's": {func(c *client.Config) {
-				c.Pins, c.RootCAs = []authkeys.Fingerprint{pin(g.ca)}, clienttest.Pool(clienttest.NewAuthority(t, "other"))
+				c.Pins, c.RootCAs = []authkeys.Fingerprint{pin(g.CA)}, clienttest.Pool(clienttest.NewAuthority(t, "other"))
 			}, client.Certificate},
 			"the wrong name": {func(c *client.Config) {
 				c.Host, c.Names = "other.example.org", client.Names{IMAP: "other.example.org", Submission: "other.example.org"}
@@ -137,7 +137,7 @@ func TestTrustedInspector(t *testing.T) {
 	g := start(t)
 	box := &clienttest.Inspector{CA: clienttest.NewAuthority(t, "the company's CA")}
 	n := g.network(clienttest.Rules{Inspect: box})
-	trusting := func(c *client.Config) { c.RootCAs = clienttest.Pool(g.ca, box.CA) }
+	trusting := func(c *client.Config) { c.RootCAs = clienttest.Pool(g.CA, box.CA) }
 
 	c, err := g.dialer(n, trusting).IMAP(within(t, 20*time.Second), nil)
 	if err != nil {
@@ -147,7 +147,7 @@ func TestTrustedInspector(t *testing.T) {
 		t.Error(err)
 	}
 	c.Close()
-	if got := g.sessions.Load(); got != 1 {
+	if got := g.Sessions.Load(); got != 1 {
 		t.Errorf("%d sessions were opened", got)
 	}
 	if read := box.Read(); bytes.Contains(read, []byte("PREAUTH")) || len(read) < 2000 {
@@ -157,7 +157,7 @@ func TestTrustedInspector(t *testing.T) {
 		_, err := g.dialer(n, trusting, only(k)).IMAP(within(t, 20*time.Second), nil)
 		checkRoute(t, string(k), err, want{class: client.NotAsked})
 		pinned := func(c *client.Config) {
-			c.Pins = []authkeys.Fingerprint{must(authkeys.FromCertificate(g.ca.Certificate())).Fingerprint}
+			c.Pins = []authkeys.Fingerprint{must(authkeys.FromCertificate(g.CA.Certificate())).Fingerprint}
 		}
 		_, err = g.dialer(n, trusting, only(k), byPassword, pinned).IMAP(within(t, 20*time.Second), nil)
 		checkRoute(t, string(k), err, want{class: client.Certificate})
@@ -168,7 +168,7 @@ func TestTrustedInspector(t *testing.T) {
 			t.Errorf("%s: %v", k, err)
 		}
 	}
-	if got := g.sessions.Load(); got != 1 {
+	if got := g.Sessions.Load(); got != 1 {
 		t.Errorf("%d sessions were opened", got)
 	}
 	if bytes.Contains(box.Read(), []byte(password)) {

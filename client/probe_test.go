@@ -48,7 +48,7 @@ func TestProbe(t *testing.T) {
 	if r.ALPN.State != client.ALPNStrict || !r.ECH.Found || !r.ECH.Accepted || r.ECH.PublicName != publicName {
 		t.Errorf("%+v, %+v", r.ALPN, r.ECH)
 	}
-	if g.sessions.Load() != 0 || strings.Contains(g.log.String(), alice) {
+	if g.Sessions.Load() != 0 || strings.Contains(g.Log.String(), alice) {
 		t.Error("somebody has logged in")
 	}
 	if text, err := json.Marshal(r); err != nil || !strings.Contains(string(text), `"route":"web","protocol":"imap","address":"mail.example.org:443"`) {

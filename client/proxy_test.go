@@ -93,7 +93,7 @@ func TestProxiesRefuse(t *testing.T) {
 // who goes through Tor does not want to be seen beside it.
 func TestNothingGoesPastTheProxy(t *testing.T) {
 	g := start(t)
-	g.origin.Store(true)
+	g.TellsECH.Store(true)
 	n := g.network(clienttest.Rules{OnlyProxies: clienttest.Refuse})
 	asked := dnsServer(t, nil)
 	u := n.SOCKSProxy(clienttest.Proxy{})

@@ -15,23 +15,13 @@ import (
 	"posthorn/client/clienttest"
 )
 
-// settle waits until a condition holds.
-func settle(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
-}
-
 // In a race that begins everywhere at once there is one login, by the winner, and
 // of the others nothing is left.
 func TestRaceLogsInOnce(t *testing.T) {
 	g := start(t)
 	n := g.network(clienttest.Rules{RTT: 20 * time.Millisecond})
 	for range 10 {
-		before := g.sessions.Load()
+		before := g.Sessions.Load()
 		d := g.dialer(n, func(c *client.Config) { c.Stagger, c.Routes = time.Microsecond, client.AllRoutes() })
 		c, err := d.IMAP(within(t, 20*time.Second), nil)
 		if err != nil {
@@ -40,14 +30,14 @@ func TestRaceLogsInOnce(t *testing.T) {
 		if err := c.Noop().Wait(); err != nil {
 			t.Error(err)
 		}
-		settle(t, "the losers are gone", func() bool { return n.Open() <= 2 })
-		if got := g.sessions.Load() - before; got != 1 {
+		clienttest.Eventually(t, "the losers are gone", func() bool { return n.Open() <= 2 })
+		if got := g.Sessions.Load() - before; got != 1 {
 			t.Errorf("%d sessions were opened", got)
 		}
 		c.Close()
-		settle(t, "all are gone", func() bool { return n.Open() == 0 })
+		clienttest.Eventually(t, "all are gone", func() bool { return n.Open() == 0 })
 	}
-	if log := g.log.String(); strings.Count(log, `"mechanism":"PREAUTH"`) != 10 {
+	if log := g.Log.String(); strings.Count(log, `"mechanism":"PREAUTH"`) != 10 {
 		t.Errorf("the log tells of other logins:\n%s", log)
 	}
 }
@@ -57,7 +47,7 @@ func TestRaceSendsThePasswordOnce(t *testing.T) {
 	g := start(t)
 	n := g.network(clienttest.Rules{})
 	for range 5 {
-		before := g.sessions.Load()
+		before := g.Sessions.Load()
 		d := g.dialer(n, func(c *client.Config) {
 			c.Stagger, c.Routes, c.Identity, c.User, c.Password = time.Microsecond, client.AllRoutes(), nil, alice, password
 		})
@@ -66,8 +56,8 @@ func TestRaceSendsThePasswordOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.Close()
-		settle(t, "all are gone", func() bool { return n.Open() == 0 })
-		if got := g.sessions.Load() - before; got != 1 {
+		clienttest.Eventually(t, "all are gone", func() bool { return n.Open() == 0 })
+		if got := g.Sessions.Load() - before; got != 1 {
 			t.Errorf("%d sessions were opened", got)
 		}
 	}
@@ -93,7 +83,7 @@ func TestDialConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	settle(t, "all are gone", func() bool { return n.Open() == 0 })
+	clienttest.Eventually(t, "all are gone", func() bool { return n.Open() == 0 })
 }
 
 // A route that has the turn and then breaks or goes silent gives it to the next,
@@ -149,7 +139,7 @@ func TestCancel(t *testing.T) {
 		}
 		cancel()
 	}
-	settle(t, "all are gone", func() bool { return n.Open() == 0 })
+	clienttest.Eventually(t, "all are gone", func() bool { return n.Open() == 0 })
 	if runtime.NumGoroutine() > 300 {
 		t.Errorf("%d goroutines", runtime.NumGoroutine())
 	}

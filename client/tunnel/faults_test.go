@@ -16,6 +16,7 @@ import (
 	"posthorn/alpn"
 	"posthorn/client"
 	"posthorn/client/clienttest"
+	"posthorn/client/gatewaytest"
 	"posthorn/client/tunnel"
 )
 
@@ -23,8 +24,8 @@ import (
 // they get through again.
 func TestGatewayGone(t *testing.T) {
 	t.Parallel()
-	g := startGateway(t)
-	n := clienttest.New(t, g.ports, clienttest.Rules{})
+	g := gatewaytest.Start(t)
+	n := clienttest.New(t, g.Ports, clienttest.Rules{})
 	r := startTunnel(t, g, n)
 	in, sending := dial(t, r.unix), dial(t, r.unixSMTP)
 	in.expect("* PREAUTH")
@@ -32,7 +33,7 @@ func TestGatewayGone(t *testing.T) {
 	sending.say("EHLO x\r\nMAIL FROM:<" + alice + ">\r\n")
 	sending.until("250 AUTH")
 	sending.expect("250 ")
-	g.stop()
+	g.Stop()
 	in.expect("* BYE ", "EOF")
 	sending.expect("421 ", "EOF")
 	p := dial(t, r.imap)
@@ -50,7 +51,7 @@ func TestGatewayGone(t *testing.T) {
 	q.expect("334 ")
 	q.say("eA==\r\n")
 	q.expect("535 ")
-	g.serve()
+	g.Serve()
 	if inIMAP, inSMTP := useIMAP(r), useSMTP(r); inIMAP != nil || inSMTP != nil {
 		t.Errorf("%v, %v", inIMAP, inSMTP)
 	}
@@ -146,7 +147,7 @@ func (f *fake) run(t testing.TB, edit ...option) *running {
 	direct := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", f.address)
 	}
-	return startTunnel(t, &gateway{ca: f.ca, key: f.key}, &clienttest.Network{}, append([]option{func(c *tunnel.Config) {
+	return startTunnel(t, &gatewaytest.Gateway{CA: f.ca, Key: f.key}, &clienttest.Network{}, append([]option{func(c *tunnel.Config) {
 		c.Client.DialContext, c.Client.Routes, c.Client.LoginTimeout = direct, []client.Kind{client.ALPN}, time.Second
 	}}, edit...)...)
 }
@@ -248,8 +249,8 @@ func TestOffers(t *testing.T) {
 // itself what leads to the gateway now.
 func TestNetworkChange(t *testing.T) {
 	t.Parallel()
-	g := startGateway(t)
-	n := clienttest.New(t, g.ports, clienttest.Rules{})
+	g := gatewaytest.Start(t)
+	n := clienttest.New(t, g.Ports, clienttest.Rules{})
 	var network atomic.Value
 	network.Store("home")
 	memory := client.NewMemory("").WithNetwork(func() string { return network.Load().(string) })
@@ -263,19 +264,19 @@ func TestNetworkChange(t *testing.T) {
 			return i != nil && s != nil && i.Route != nil && s.Route != nil && i.Route.Kind == k && s.Route.Kind == k
 		}
 	}
-	settle(t, "the usual route", by(client.Dedicated))
+	clienttest.Eventually(t, "the usual route", by(client.Dedicated))
 	n.SetRules(clienttest.Rules{Ports: map[uint16]clienttest.Verdict{993: clienttest.Refuse, 465: clienttest.Refuse}})
 	network.Store("hotel")
-	settle(t, "the hotel's", by(client.ALPN))
+	clienttest.Eventually(t, "the hotel's", by(client.ALPN))
 	n.SetRules(clienttest.Rules{OnlyProxies: clienttest.Refuse})
 	network.Store("cellar")
-	settle(t, "none", func() bool {
+	clienttest.Eventually(t, "none", func() bool {
 		i, s := r.state(alpn.IMAP), r.state(alpn.SMTP)
 		return i.Err != nil && s.Err != nil
 	})
 	n.SetRules(clienttest.Rules{})
 	network.Store("home")
-	settle(t, "the usual one again", by(client.Dedicated))
+	clienttest.Eventually(t, "the usual one again", by(client.Dedicated))
 }
 
 // TestIdleDay: a program that idles for a day is still there, and gets its mail;

@@ -10,6 +10,7 @@ import (
 
 	"posthorn/alpn"
 	"posthorn/client/clienttest"
+	"posthorn/client/gatewaytest"
 	"posthorn/client/tunnel"
 )
 
@@ -23,10 +24,10 @@ func FuzzSignIn(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	g := startGateway(f)
-	n := clienttest.New(f, g.ports, clienttest.Rules{})
+	g := gatewaytest.Start(f)
+	n := clienttest.New(f, g.Ports, clienttest.Rules{})
 	r := startTunnel(f, g, n)
-	settle(f, "the first look is over", func() bool { return r.state(alpn.SMTP) != nil && r.state(alpn.IMAP) != nil })
+	clienttest.Eventually(f, "the first look is over", func() bool { return r.state(alpn.SMTP) != nil && r.state(alpn.IMAP) != nil })
 	before := len(n.Seen())
 	f.Fuzz(func(t *testing.T, input string) {
 		if len(input) > 1<<16 {

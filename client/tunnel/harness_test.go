@@ -13,23 +13,11 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
-	"posthorn/accounts"
 	"posthorn/alpn"
-	"posthorn/authkeys"
-	"posthorn/backend"
-	"posthorn/certs/ech"
-	"posthorn/client"
 	"posthorn/client/clienttest"
+	"posthorn/client/gatewaytest"
 	"posthorn/client/tunnel"
-	"posthorn/client/webtransport"
-	"posthorn/handlers/https"
-	"posthorn/handlers/https/transport"
-	"posthorn/handlers/imap"
-	"posthorn/handlers/smtp"
-	"posthorn/mailbox"
-	"posthorn/mux"
 	"posthorn/mux/muxtest"
-	"posthorn/store/badgerkv"
 )
 
 func TestMain(m *testing.M) {
@@ -41,9 +29,9 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	alice    = "alice@example.org"
-	password = `the gateway's "Horse\` // which programs here do not know
-	host     = "mail.example.org"
+	alice    = gatewaytest.Alice
+	password = gatewaytest.Password // which programs here do not know
+	host     = gatewaytest.Host
 )
 
 func must[T any](v T, err error) T {
@@ -51,80 +39,6 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
-}
-
-// gateway is a gateway in this process, with alice, her password and her key.
-type gateway struct {
-	t     testing.TB
-	ca    *clienttest.Authority
-	keys  *authkeys.Store
-	alice *accounts.Account
-	key   *client.Identity
-	log   *muxtest.Log
-	ports clienttest.Gateway
-	serve func()
-	stop  func()
-}
-
-func startGateway(t testing.TB) *gateway {
-	t.Helper()
-	ctx := context.Background()
-	kv := must(badgerkv.OpenMemory())
-	t.Cleanup(func() { kv.Close() })
-	g := &gateway{t: t, keys: authkeys.New(kv), log: new(muxtest.Log), ca: clienttest.NewAuthority(t, "the gateway's CA"), ports: clienttest.Gateway{}}
-	users := must(accounts.New(ctx, kv, g.keys, accounts.Options{Throttle: accounts.Throttle{PerSource: 1000}}))
-	g.alice = must(users.Add(ctx, alice, password))
-	g.key = must(client.NewIdentity(client.ECDSA, alice))
-	g.register(g.key, false)
-	log := zerolog.New(g.log)
-	mail := must(mailbox.Open(t.TempDir(), mailbox.Options{Log: zerolog.Nop()}))
-	t.Cleanup(func() { mail.Close() })
-	behind := &backend.Embedded{Mail: mail, Accounts: users, Domains: []string{"example.org"}, Log: log}
-	config := mux.Config{
-		Handlers: map[alpn.Protocol]mux.Handler{
-			alpn.IMAP: &imap.Handler{Accounts: users, Backend: behind, Hostname: host, Log: log},
-			alpn.SMTP: &smtp.Handler{Accounts: users, Backend: behind, Hostname: host, Log: log},
-			alpn.HTTP1: &https.Server{Transport: &transport.Handler{Path: webtransport.DefaultPath},
-				Serves: func(string) bool { return true }, Ready: func() bool { return true }, Log: log},
-		},
-		Router: &alpn.Router{Names: map[string]alpn.Protocol{"imap.example.org": alpn.IMAP, "smtp.example.org": alpn.SMTP}},
-		Certs:  muxtest.Certificates{Pair: g.ca.Issue(host, "imap.example.org", "smtp.example.org")},
-		Log:    log,
-	}
-	g.serve = func() { g.listen(mux.New(config)) }
-	g.serve()
-	t.Cleanup(func() { g.stop() })
-	return g
-}
-
-// listen serves on three ports, the same ones each time.
-func (g *gateway) listen(server *mux.Server) {
-	var serving sync.WaitGroup
-	for number, port := range map[uint16]alpn.Port{443: alpn.Shared, 993: alpn.IMAPS, 465: alpn.Submissions} {
-		address, again := g.ports[number]
-		if !again {
-			address = "127.0.0.1:0"
-		}
-		ln := must(net.Listen("tcp", address))
-		if !again {
-			g.ports[number] = ln.Addr().String()
-		}
-		serving.Go(func() { _ = server.Serve(context.Background(), ln, port) })
-	}
-	g.stop = func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-		defer cancel()
-		_ = server.Shutdown(ctx)
-		serving.Wait()
-	}
-}
-
-func (g *gateway) register(i *client.Identity, noPreauth bool) {
-	g.t.Helper()
-	k := authkeys.Key{Fingerprint: i.Fingerprint(), Account: g.alice.ID, Name: "test", Type: i.Type(), NoPreauth: noPreauth}
-	if err := g.keys.Add(context.Background(), k); err != nil {
-		g.t.Fatal(err)
-	}
 }
 
 // running is a tunnel that runs.
@@ -146,7 +60,7 @@ type running struct {
 type option func(*tunnel.Config)
 
 // startTunnel runs a tunnel in a network before g.
-func startTunnel(t testing.TB, g *gateway, n *clienttest.Network, edit ...option) *running {
+func startTunnel(t testing.TB, g *gatewaytest.Gateway, n *clienttest.Network, edit ...option) *running {
 	t.Helper()
 	r := newTunnel(t, g, n, edit...)
 	r.start()
@@ -154,18 +68,15 @@ func startTunnel(t testing.TB, g *gateway, n *clienttest.Network, edit ...option
 }
 
 // newTunnel makes one, with its sockets, that does not run yet.
-func newTunnel(t testing.TB, g *gateway, n *clienttest.Network, edit ...option) *running {
+func newTunnel(t testing.TB, g *gatewaytest.Gateway, n *clienttest.Network, edit ...option) *running {
 	t.Helper()
 	r := &running{t: t, log: new(muxtest.Log)}
 	r.password, r.hash = tunnel.NewPassword()
 	c := tunnel.Config{
-		Client: client.Config{
-			Host: host, Identity: g.key, RootCAs: clienttest.Pool(g.ca), DialContext: n.DialContext,
-			Proxy: client.FixedProxy(nil), ECHConfigList: ech.List(must(ech.Generate(1, "public.example.org", 40))), Timeout: 5 * time.Second,
-		},
-		Password: r.hash, Changed: r.changed, Log: zerolog.New(r.log), Grace: 2 * time.Second,
+		Client: g.Client(n), Password: r.hash, Changed: r.changed, Log: zerolog.New(r.log), Grace: 2 * time.Second,
 		Network: func() string { return "test" },
 	}
+	c.Client.Timeout = 5 * time.Second
 	for _, e := range edit {
 		e(&c)
 	}
@@ -284,16 +195,6 @@ func (p *program) until(beginning string) string {
 		}
 		if line == "EOF" {
 			p.t.Fatalf("no %q", beginning)
-		}
-	}
-}
-
-// settle waits until a condition holds.
-func settle(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain: %s", what)
 		}
 	}
 }

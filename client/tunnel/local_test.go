@@ -17,16 +17,17 @@ import (
 
 	"posthorn/alpn"
 	"posthorn/client/clienttest"
+	"posthorn/client/gatewaytest"
 	"posthorn/client/tunnel"
 )
 
 // TestBeforeSignIn: bad commands are refused, in bounds, and none of it reaches the
 // gateway.
 func TestBeforeSignIn(t *testing.T) {
-	g := startGateway(t)
-	n := clienttest.New(t, g.ports, clienttest.Rules{})
+	g := gatewaytest.Start(t)
+	n := clienttest.New(t, g.Ports, clienttest.Rules{})
 	r := startTunnel(t, g, n)
-	settle(t, "the first look is over", func() bool { return r.state(alpn.SMTP) != nil && r.state(alpn.IMAP) != nil })
+	clienttest.Eventually(t, "the first look is over", func() bool { return r.state(alpn.SMTP) != nil && r.state(alpn.IMAP) != nil })
 	before := len(n.Seen())
 	long := strings.Repeat("x", 20_000)
 	for name, tt := range map[string]struct {
@@ -147,8 +148,8 @@ func TestWrongPassword(t *testing.T) {
 // TestCrowd: those who do not sign in make place for others, and do not stay.
 func TestCrowd(t *testing.T) {
 	t.Parallel()
-	g := startGateway(t)
-	r := startTunnel(t, g, clienttest.New(t, g.ports, clienttest.Rules{}), func(c *tunnel.Config) {
+	g := gatewaytest.Start(t)
+	r := startTunnel(t, g, clienttest.New(t, g.Ports, clienttest.Rules{}), func(c *tunnel.Config) {
 		c.MaxWaiting, c.MaxConns, c.SignInTime = 3, 5, 2*time.Second
 	})
 	in := dial(t, r.unix)

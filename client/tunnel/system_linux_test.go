@@ -17,6 +17,7 @@ import (
 
 	"posthorn/alpn"
 	"posthorn/client/clienttest"
+	"posthorn/client/gatewaytest"
 	"posthorn/client/tunnel"
 )
 
@@ -27,8 +28,8 @@ const nobody = 65534
 // socket. Root becomes that user; anybody else comes to sockets that were given
 // to him, which is the same to the tunnel.
 func TestStranger(t *testing.T) {
-	g := startGateway(t)
-	r := newTunnel(t, g, clienttest.New(t, g.ports, clienttest.Rules{}))
+	g := gatewaytest.Start(t)
+	r := newTunnel(t, g, clienttest.New(t, g.Ports, clienttest.Rules{}))
 	stranger := nobody
 	if os.Geteuid() != 0 {
 		stranger = os.Geteuid()
@@ -56,7 +57,7 @@ func TestStranger(t *testing.T) {
 		t.Errorf("another user hears %q", got)
 	}
 	said := fmt.Sprintf("another user of this machine: %d", stranger)
-	settle(t, "it is logged", func() bool { return strings.Contains(r.log.String(), said) })
+	clienttest.Eventually(t, "it is logged", func() bool { return strings.Contains(r.log.String(), said) })
 }
 
 // connect returns what a user hears first at a socket, or why he cannot connect.
@@ -90,8 +91,8 @@ func connect(t *testing.T, path string, uid int) (answer string) {
 // TestDeadPeers: connections to the gateway end when nobody acknowledges any more,
 // and soon after the network has changed.
 func TestDeadPeers(t *testing.T) {
-	g := startGateway(t)
-	n := clienttest.New(t, g.ports, clienttest.Rules{})
+	g := gatewaytest.Start(t)
+	n := clienttest.New(t, g.Ports, clienttest.Rules{})
 	var last atomic.Pointer[net.TCPConn]
 	var network atomic.Value
 	network.Store("home")
@@ -105,7 +106,7 @@ func TestDeadPeers(t *testing.T) {
 		}
 		c.Network, c.Watch = func() string { return network.Load().(string) }, 10*time.Millisecond
 	})
-	settle(t, "the first look is over", func() bool { return r.state(alpn.SMTP) != nil && r.state(alpn.IMAP) != nil })
+	clienttest.Eventually(t, "the first look is over", func() bool { return r.state(alpn.SMTP) != nil && r.state(alpn.IMAP) != nil })
 	in := dial(t, r.unix)
 	in.expect("* PREAUTH")
 	mine := last.Load()
@@ -121,7 +122,7 @@ func TestDeadPeers(t *testing.T) {
 		t.Errorf("keepalive %d after %d s, user timeout %d ms", keep, idle, user)
 	}
 	network.Store("hotel")
-	settle(t, "the tunnel is in doubt", func() bool {
+	clienttest.Eventually(t, "the tunnel is in doubt", func() bool {
 		return option(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE) == 3 && option(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) == 10_000
 	})
 	in.say("a NOOP\r\n") // which does no harm to what lives

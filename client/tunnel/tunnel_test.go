@@ -17,6 +17,7 @@ import (
 	"posthorn/alpn"
 	"posthorn/client"
 	"posthorn/client/clienttest"
+	"posthorn/client/gatewaytest"
 	"posthorn/client/tunnel"
 )
 
@@ -55,7 +56,7 @@ func useSMTP(r *running) error {
 
 // TestMatrix: in each network programs reach the gateway, or hear that they do not.
 func TestMatrix(t *testing.T) {
-	g := startGateway(t)
+	g := gatewaytest.Start(t)
 	verdicts := func(v clienttest.Verdict, names ...string) map[string]clienttest.Verdict {
 		m := make(map[string]clienttest.Verdict)
 		for _, n := range names {
@@ -98,7 +99,7 @@ func TestMatrix(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := clienttest.New(t, g.ports, tt.rules)
+			n := clienttest.New(t, g.Ports, tt.rules)
 			r := startTunnel(t, g, n, func(c *tunnel.Config) {
 				c.Client.Timeout = 2 * time.Second
 				if tt.reach {
@@ -130,8 +131,8 @@ func TestMatrix(t *testing.T) {
 
 // TestSignIn: every way in which programs log in.
 func TestSignIn(t *testing.T) {
-	g := startGateway(t)
-	r := startTunnel(t, g, clienttest.New(t, g.ports, clienttest.Rules{}))
+	g := gatewaytest.Start(t)
+	r := startTunnel(t, g, clienttest.New(t, g.Ports, clienttest.Rules{}))
 	in := r.password
 	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 	plain := b64("\x00alice\x00" + in)
@@ -210,17 +211,17 @@ func TestSignIn(t *testing.T) {
 			p.expect("250 ", "221 ", "EOF")
 		})
 	}
-	if log := g.log.String() + r.log.String(); strings.Contains(log, in) {
+	if log := g.Log.String() + r.log.String(); strings.Contains(log, in) {
 		t.Error("the local password is in a log")
 	}
 }
 
 // TestGatewayLogin: whatever the gateway wants for a login, programs see the same.
 func TestGatewayLogin(t *testing.T) {
-	g := startGateway(t)
+	g := gatewaytest.Start(t)
 	quiet := must(client.NewIdentity(client.Ed25519, "quiet"))
-	g.register(quiet, true)
-	n := clienttest.New(t, g.ports, clienttest.Rules{})
+	g.Register(quiet, true)
+	n := clienttest.New(t, g.Ports, clienttest.Rules{})
 	for name, edit := range map[string]option{
 		"no-preauth key": func(c *tunnel.Config) { c.Client.Identity = quiet },
 		"password":       func(c *tunnel.Config) { c.Client.Identity, c.Client.User, c.Client.Password = nil, alice, password },
@@ -254,8 +255,8 @@ func TestGatewayLogin(t *testing.T) {
 
 // TestUnix: a Unix socket is this user's, who needs no password there.
 func TestUnix(t *testing.T) {
-	g := startGateway(t)
-	r := startTunnel(t, g, clienttest.New(t, g.ports, clienttest.Rules{}))
+	g := gatewaytest.Start(t)
+	r := startTunnel(t, g, clienttest.New(t, g.Ports, clienttest.Rules{}))
 	for _, path := range []string{r.unix, r.unixSMTP} {
 		if info := must(os.Lstat(path)); info.Mode().Perm() != 0o600 {
 			t.Errorf("%s has mode %v", path, info.Mode())
@@ -283,8 +284,8 @@ func TestUnix(t *testing.T) {
 
 // TestNoLocalAuth: any password is taken, and none.
 func TestNoLocalAuth(t *testing.T) {
-	g := startGateway(t)
-	r := startTunnel(t, g, clienttest.New(t, g.ports, clienttest.Rules{}), func(c *tunnel.Config) { c.Password = nil })
+	g := gatewaytest.Start(t)
+	r := startTunnel(t, g, clienttest.New(t, g.Ports, clienttest.Rules{}), func(c *tunnel.Config) { c.Password = nil })
 	r.password = "anything"
 	if inIMAP, inSMTP := useIMAP(r), useSMTP(r); inIMAP != nil || inSMTP != nil {
 		t.Errorf("%v, %v", inIMAP, inSMTP)
@@ -297,8 +298,8 @@ func TestNoLocalAuth(t *testing.T) {
 
 // TestEnd: when the tunnel ends, everybody hears goodbye, wherever they are.
 func TestEnd(t *testing.T) {
-	g := startGateway(t)
-	r := startTunnel(t, g, clienttest.New(t, g.ports, clienttest.Rules{}))
+	g := gatewaytest.Start(t)
+	r := startTunnel(t, g, clienttest.New(t, g.Ports, clienttest.Rules{}))
 	waiting, in := dial(t, r.imap), dial(t, r.unix)
 	waiting.expect("* OK")
 	in.expect("* PREAUTH")

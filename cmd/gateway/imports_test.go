@@ -43,7 +43,8 @@ var mayImport = map[string][]string{
 	"authkeys":              {"store"},
 	"client":                {"alpn", "authkeys", "client/webtransport", "webstream"},
 	"client/tunnel":         {"alpn", "client", "imapline", "splice"},
-	"client/clienttest":     nil, // for tests
+	"client/clienttest":     nil,   // for tests
+	"client/gatewaytest":    {"*"}, // the same, a whole gateway
 	"client/sendmail":       {"client"},
 	"mailbox":               {"mailbox/*"},
 	"mailbox/*":             {"mailbox/*"},
@@ -76,7 +77,7 @@ var onlyHere = map[string][]string{
 	"github.com/chromedp":           {"e2e/..."},
 	"github.com/rogpeppe":           nil,
 	"github.com/google/go-cmp":      nil,
-	"testing":                       {"accounts/accountstest", "handlers/https/httpstest", "store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest", "client/clienttest", "e2e/..."},
+	"testing":                       {"accounts/accountstest", "handlers/https/httpstest", "store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest", "client/clienttest", "client/gatewaytest", "e2e/..."},
 	"go.uber.org/goleak":            nil,
 	"net/http/httptest":             {"certs/acmetest"},
 	"github.com/letsencrypt":        {"certs/acmetest"}, // Pebble, for tests
