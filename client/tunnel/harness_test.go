@@ -151,6 +151,17 @@ func dial(t testing.TB, address string) *program {
 	return &program{nc, t, bufio.NewReader(nc)}
 }
 
+// sending is a program in the midst of sending mail.
+func (r *running) sending() *program {
+	r.t.Helper()
+	p := dial(r.t, r.unixSMTP)
+	p.expect("220 ")
+	p.say("EHLO x\r\nMAIL FROM:<" + alice + ">\r\n")
+	p.until("250 AUTH")
+	p.expect("250 ")
+	return p
+}
+
 func (p *program) say(lines string) {
 	p.t.Helper()
 	if _, err := p.Write([]byte(lines)); err != nil {

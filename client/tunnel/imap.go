@@ -169,7 +169,7 @@ func (d *imapDialog) authenticate(ctx context.Context, tag string, p *imapline.P
 	if err := p.End(); err != nil {
 		return nil, err
 	}
-	password, err := credentials(mechanism, initial, d.ask)
+	password, err := d.credentials(mechanism, initial, "+ ")
 	switch {
 	case err == errMechanism:
 		return nil, d.say(tag + " NO [CANNOT] Mechanism not offered")
@@ -177,21 +177,6 @@ func (d *imapDialog) authenticate(ctx context.Context, tag string, p *imapline.P
 		return nil, err
 	}
 	return d.conclude(ctx, tag, password)
-}
-
-// ask sends a challenge and reads the response.
-func (d *imapDialog) ask(challenge string) ([]byte, error) {
-	if err := d.say("+ " + challenge); err != nil {
-		return nil, err
-	}
-	line, err := d.in.Line(2 * maxLine)
-	switch {
-	case err != nil:
-		return nil, err
-	case string(line) == "*":
-		return nil, imapline.SyntaxError("Exchange cancelled")
-	}
-	return imapline.DecodeSASL(line)
 }
 
 // conclude answers a login: with OK once the gateway's session is there.
@@ -204,15 +189,6 @@ func (d *imapDialog) conclude(ctx context.Context, tag, password string) (*clien
 		return nil, d.over(ctx, err, tag+" NO "+unavailable(err), "* BYE Try again later")
 	}
 	return d.keep(s, d.say(tag+" OK [CAPABILITY "+after(s)+"] Logged in"))
-}
-
-// keep returns a session, or closes it when the program could not be told of it.
-func (d *imapDialog) keep(s *client.Session, err error) (*client.Session, error) {
-	if err != nil {
-		s.Close()
-		return nil, err
-	}
-	return s, nil
 }
 
 // unavailable words for programs why there is no session (RFC 5530). The password

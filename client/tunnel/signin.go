@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"posthorn/client"
 	"posthorn/imapline"
 )
 
@@ -94,9 +95,9 @@ func (c *conn) say(lines ...string) error {
 }
 
 // credentials carries an exchange of PLAIN (RFC 4616) or LOGIN to its end, and
-// returns the password. initial is the initial response, nil if there was none; ask
-// sends a challenge and returns the response.
-func credentials(mechanism string, initial []byte, ask func(challenge string) ([]byte, error)) (password string, err error) {
+// returns the password. initial is the initial response, nil if there was none; a
+// challenge is sent behind a prefix.
+func (c *conn) credentials(mechanism string, initial []byte, prefix string) (password string, err error) {
 	var prompts []string
 	switch strings.ToUpper(mechanism) {
 	case "PLAIN":
@@ -109,7 +110,7 @@ func credentials(mechanism string, initial []byte, ask func(challenge string) ([
 	var response []byte
 	for i, prompt := range prompts {
 		if response = initial; response == nil || i > 0 {
-			if response, err = ask(base64.StdEncoding.EncodeToString([]byte(prompt))); err != nil {
+			if response, err = c.ask(prefix + base64.StdEncoding.EncodeToString([]byte(prompt))); err != nil {
 				return "", err
 			}
 		}
@@ -122,4 +123,28 @@ func credentials(mechanism string, initial []byte, ask func(challenge string) ([
 		return "", imapline.SyntaxError("Malformed response")
 	}
 	return string(parts[2]), nil
+}
+
+// ask sends a challenge and reads the response.
+func (c *conn) ask(challenge string) ([]byte, error) {
+	if err := c.say(challenge); err != nil {
+		return nil, err
+	}
+	line, err := c.in.Line(2 * maxLine)
+	switch {
+	case err != nil:
+		return nil, err
+	case string(line) == "*":
+		return nil, imapline.SyntaxError("Exchange cancelled")
+	}
+	return imapline.DecodeSASL(line)
+}
+
+// keep returns a session, or closes it when the program could not be told of it.
+func (c *conn) keep(s *client.Session, err error) (*client.Session, error) {
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
 }

@@ -136,7 +136,7 @@ func (d *smtpDialog) auth(ctx context.Context, arg string) (*client.Session, err
 			return nil, d.refuse("501 5.5.2 Invalid base64")
 		}
 	}
-	password, err := credentials(words[0], initial, d.ask)
+	password, err := d.credentials(words[0], initial, "334 ")
 	bad := imapline.SyntaxError("")
 	switch {
 	case err == errMechanism:
@@ -153,11 +153,7 @@ func (d *smtpDialog) auth(ctx context.Context, arg string) (*client.Session, err
 	if err != nil {
 		return nil, d.over(ctx, err, away(err), "421 4.4.1 Try again later")
 	}
-	if err := d.say(replyIn); err != nil {
-		s.Close()
-		return nil, err
-	}
-	return s, nil
+	return d.keep(s, d.say(replyIn))
 }
 
 // withoutAuth carries on with a program that sends mail without having said who it
@@ -173,21 +169,6 @@ func (d *smtpDialog) withoutAuth(ctx context.Context, line string) (*client.Sess
 		return nil, imapline.FatalError(errLost.Error())
 	}
 	return s, nil
-}
-
-// ask sends a challenge and reads the response.
-func (d *smtpDialog) ask(challenge string) ([]byte, error) {
-	if err := d.say("334 " + challenge); err != nil {
-		return nil, err
-	}
-	line, err := d.in.Line(2 * maxLine)
-	switch {
-	case err != nil:
-		return nil, err
-	case string(line) == "*":
-		return nil, imapline.SyntaxError("Exchange cancelled")
-	}
-	return imapline.DecodeSASL(line)
 }
 
 // refuse answers a bad command.
