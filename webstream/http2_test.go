@@ -2,7 +2,6 @@ package webstream_test
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -138,9 +136,7 @@ func TestHTTP2Frames(t *testing.T) {
 		"going away in a fault": {h2(http2.FrameGoAway, 0, 0, "\x00\x00\x00\x01\x00\x00\x00\x02"), "", 0, &webstream.ResetError{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for how, in := range map[string]io.Reader{
-				"whole": strings.NewReader(tt.in), "by octets": iotest.OneByteReader(strings.NewReader(tt.in)),
-			} {
+			for how, in := range ways(tt.in) {
 				s, _ := accepted(t, in)
 				got, err := io.ReadAll(s)
 				var refused *webstream.ProtocolError
@@ -205,26 +201,13 @@ func sockets(t testing.TB) (near, far net.Conn) {
 }
 
 func TestHTTP2BothWays(t *testing.T) {
-	for _, size := range []int{0, 1, 16384, 16385, 66 << 10, 1 << 20} {
-		client, server := h2pair(t)
-		sent := make([]byte, size)
-		rand.Read(sent)
-		for _, way := range [][2]*webstream.HTTP2{{client, server}, {server, client}} {
-			go func() {
-				way[0].Write(sent)
-				way[0].CloseWrite()
-			}()
-			got, err := io.ReadAll(way[1])
-			if err != nil || !bytes.Equal(got, sent) {
-				t.Fatalf("%d octets: %d came, %v", size, len(got), err)
-			}
-		}
-		if !client.Roomy() {
+	bothWays(t, func(t testing.TB) (client, server stream) {
+		near, far := h2pair(t)
+		if !near.Roomy() {
 			t.Error("the server grants little")
 		}
-		client.Close()
-		server.Close()
-	}
+		return near, far
+	}, 0, 1, 16384, 16385, 66<<10, 1<<20)
 }
 
 // What a client grants is what it is sent, and who waits for more does so up to
@@ -279,16 +262,7 @@ func FuzzHTTP2(f *testing.F) {
 	f.Add([]byte(h2(http2.FrameData, 0, 1, "abc") + h2(http2.FramePing, 0, 0, "12345678") + h2(http2.FrameData, 9, 1, "\x01dP")))
 	f.Add([]byte(h2(http2.FrameSettings, 0, 0, "\x00\x04\x00\x00\x00\x0a") + h2(http2.FrameHeaders, 5, 1, "\x82")))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		read := func(r io.Reader) (string, error) {
-			s, _ := accepted(t, r)
-			got, err := io.ReadAll(s)
-			return string(got), err
-		}
-		whole, err1 := read(bytes.NewReader(in))
-		octets, err2 := read(iotest.OneByteReader(bytes.NewReader(in)))
-		if whole != octets || (err1 == nil) != (err2 == nil) || len(whole) > len(in) {
-			t.Errorf("%q, %v; by octets %q, %v", whole, err1, octets, err2)
-		}
+		sameByOctets(t, in, func(r io.Reader) io.Reader { s, _ := accepted(t, r); return s })
 	})
 }
 

@@ -2,23 +2,17 @@ package webstream_test
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"testing"
-	"testing/iotest"
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"posthorn/webstream"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // frame is one of a client's, with a mask, as its octets.
 func frame(first byte, payload string) string {
@@ -38,19 +32,6 @@ func frame(first byte, payload string) string {
 	}
 	return string(b)
 }
-
-// oneWay is a connection that is read from what a peer has sent, and keeps what
-// the peer is sent.
-type oneWay struct {
-	net.Conn // nil
-	io.Reader
-	sent bytes.Buffer
-}
-
-func (c *oneWay) Read(b []byte) (int, error)       { return c.Reader.Read(b) }
-func (c *oneWay) Write(b []byte) (int, error)      { return c.sent.Write(b) }
-func (c *oneWay) Close() error                     { return nil }
-func (c *oneWay) SetWriteDeadline(time.Time) error { return nil }
 
 const (
 	binaryFinal = 0x82
@@ -99,9 +80,7 @@ func TestFrames(t *testing.T) {
 		"cut off in a ping":      {frame(ping, "abc")[:8], "", 0, io.ErrUnexpectedEOF},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for how, in := range map[string]io.Reader{
-				"whole": bytes.NewReader([]byte(tt.in)), "by octets": iotest.OneByteReader(bytes.NewReader([]byte(tt.in))),
-			} {
+			for how, in := range ways(tt.in) {
 				c := &oneWay{Reader: in}
 				got, err := io.ReadAll(webstream.Server(c))
 				var refused *webstream.FrameError
@@ -141,29 +120,13 @@ func TestPong(t *testing.T) {
 }
 
 // pair is both ends of a WebSocket.
-func pair() (client, server *webstream.WebSocket) {
+func pair(testing.TB) (client, server stream) {
 	near, far := net.Pipe()
 	return webstream.Client(near), webstream.Server(far)
 }
 
 func TestBothWays(t *testing.T) {
-	for _, size := range []int{0, 1, 125, 126, 32 << 10, 32<<10 + 1, 66 << 10, 1 << 20} {
-		client, server := pair()
-		sent := make([]byte, size)
-		rand.Read(sent)
-		for _, way := range [][2]*webstream.WebSocket{{client, server}, {server, client}} {
-			go func() {
-				way[0].Write(sent)
-				way[0].CloseWrite()
-			}()
-			got, err := io.ReadAll(way[1])
-			if err != nil || !bytes.Equal(got, sent) {
-				t.Fatalf("%d octets: %d came, %v", size, len(got), err)
-			}
-		}
-		client.Close()
-		server.Close()
-	}
+	bothWays(t, pair, 0, 1, 125, 126, 32<<10, 32<<10+1, 66<<10, 1<<20)
 }
 
 // After a deadline in the midst of a frame, a read goes on where it was.
@@ -270,19 +233,11 @@ func FuzzWebSocket(f *testing.F) {
 	f.Add([]byte("\x82\x03abc\x89\x00\x88\x00"), true)
 	f.Add([]byte("\x02\xfe\x00\x7e\x00\x00\x00\x00"), false)
 	f.Fuzz(func(t *testing.T, in []byte, client bool) {
-		read := func(r io.Reader) (string, error) {
-			c := &oneWay{Reader: r}
-			s := webstream.Server(c)
+		sameByOctets(t, in, func(r io.Reader) io.Reader {
 			if client {
-				s = webstream.Client(c)
+				return webstream.Client(&oneWay{Reader: r})
 			}
-			got, err := io.ReadAll(s)
-			return string(got), err
-		}
-		whole, err1 := read(bytes.NewReader(in))
-		octets, err2 := read(iotest.OneByteReader(bytes.NewReader(in)))
-		if whole != octets || (err1 == nil) != (err2 == nil) || len(whole) > len(in) {
-			t.Errorf("%q, %v; by octets %q, %v", whole, err1, octets, err2)
-		}
+			return webstream.Server(&oneWay{Reader: r})
+		})
 	})
 }
