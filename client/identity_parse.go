@@ -68,22 +68,23 @@ func LoadIdentity(file, passphrase string) (*Identity, error) {
 // Errors are those above, or an *authkeys.UnacceptableError; none repeats any of
 // the data.
 func ParseIdentity(data []byte, passphrase string) (*Identity, error) {
-	if len(data) > 0 && data[0] == 0x30 { // SEQUENCE
-		return fromDER(data, passphrase)
+	if seed := decodeSeed(data); seed != nil { // no DER is as short, and all of letters
+		return newIdentity(ed25519.NewKeyFromSeed(seed), nil, "")
 	}
 	if block, _ := pem.Decode(data); block != nil {
 		return fromPEM(data, passphrase)
 	}
-	return fromSeed(strings.TrimSpace(string(data)))
+	return fromDER(data, passphrase)
 }
 
-func fromSeed(text string) (*Identity, error) {
-	text = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(text, "="))
-	seed, err := base64.RawURLEncoding.Strict().DecodeString(text)
+// decodeSeed returns nil for what is no seed.
+func decodeSeed(data []byte) []byte {
+	text := strings.TrimRight(strings.TrimSpace(string(data)), "=")
+	seed, err := base64.RawURLEncoding.Strict().DecodeString(strings.NewReplacer("+", "-", "/", "_").Replace(text))
 	if err != nil || len(seed) != ed25519.SeedSize {
-		return nil, ErrNoPrivateKey
+		return nil
 	}
-	return newIdentity(ed25519.NewKeyFromSeed(seed), nil, "")
+	return seed
 }
 
 func fromDER(der []byte, passphrase string) (*Identity, error) {

@@ -96,6 +96,20 @@ func TestParseIdentityForms(t *testing.T) {
 	}
 }
 
+// Whatever a seed begins with, it is one: "0" is how DER begins as well.
+func TestEverySeed(t *testing.T) {
+	for first := range 256 {
+		seed := bytes.Repeat([]byte{byte(first)}, ed25519.SeedSize)
+		key := ed25519.NewKeyFromSeed(seed)
+		text := base64.RawURLEncoding.EncodeToString(seed)
+		for _, form := range []string{text, text + "\n", base64.StdEncoding.EncodeToString(seed)} {
+			if i, err := client.ParseIdentity([]byte(form), ""); err != nil || i.Fingerprint() != fingerprintOf(key) {
+				t.Errorf("%q: %v, %v", form, i, err)
+			}
+		}
+	}
+}
+
 // A certificate that comes with the key is kept, whatever else is in the file.
 func TestIdentityKeepsItsCertificate(t *testing.T) {
 	own, other := must(client.NewIdentity(client.ECDSA, "me@example.org")), must(client.NewIdentity(client.ECDSA, "CA"))
