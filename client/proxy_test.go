@@ -31,7 +31,7 @@ func TestThroughProxies(t *testing.T) {
 		for _, kind := range client.AllRoutes() {
 			t.Run(name+" "+string(kind), func(t *testing.T) {
 				t.Parallel()
-				tryRoute(t, g.dialer(n, only(kind), through(u)), want{})
+				tryRoute(t, g.dialer(n, only(kind), through(u), patient), want{})
 			})
 		}
 	}
