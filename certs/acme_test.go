@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -230,7 +231,16 @@ func TestRestart(t *testing.T) {
 		}
 		return chains == 3
 	})
-	before, requests := m.Status(), ca.Requests()
+	before := m.Status()
+	// Every visit begins at the directory. The first manager's goes on: autocert lets
+	// go of the authorizations of an order behind its caller's back.
+	var visits atomic.Int32
+	ca.Override(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(ca.Directory, r.URL.Path) {
+			visits.Add(1)
+		}
+		return false
+	})
 
 	stored := records(t, config.Store)
 	config.Now = newClock().time // not the bubble's, for which all certificates are of the future
@@ -254,8 +264,8 @@ func TestRestart(t *testing.T) {
 		}
 		checkSealed(t, config)
 	})
-	if n := ca.Requests(); n != requests {
-		t.Errorf("%d requests after the restart", n-requests)
+	if n := visits.Load(); n > 0 {
+		t.Errorf("%d visits to the CA after the restart", n)
 	}
 }
 
