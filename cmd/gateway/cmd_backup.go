@@ -59,7 +59,7 @@ func backupTo(ctx context.Context, cl *admin.Client, name string) error {
 }
 
 func (c *cli) restoreCmd() *cobra.Command {
-	return &cobra.Command{
+	return c.here(&cobra.Command{
 		Use:   "restore FILE",
 		Short: "Fill an empty data directory from a backup, without a gateway",
 		Long: `Fill the data directory from a backup. It must be empty or not be there, and no
@@ -68,9 +68,6 @@ restore that is interrupted leaves nothing that a gateway would start on.`,
 		Example: "  posthorn restore posthorn-2027-01-31.zip --data /var/lib/posthorn",
 		Args:    c.args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := c.here(cmd); err != nil {
-				return err
-			}
 			cfg, err := c.config()
 			if err != nil {
 				return err
@@ -84,7 +81,7 @@ restore that is interrupted leaves nothing that a gateway would start on.`,
 			fmt.Fprintf(c.stderr, "restored %s into %s\n", args[0], cfg.DataDir)
 			return nil
 		},
-	}
+	}, "run it on the machine that the gateway is to run on")
 }
 
 // refuseRunning fails when a gateway answers on the data directory's socket.

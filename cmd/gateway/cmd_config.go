@@ -16,7 +16,7 @@ func (c *cli) configCmd() *cobra.Command {
 }
 
 func (c *cli) configCheckCmd() *cobra.Command {
-	return &cobra.Command{
+	return c.here(&cobra.Command{
 		Use:   "check FILE",
 		Short: "Report everything that is wrong with a configuration file",
 		Long: `Report everything that is wrong with a configuration file, with line numbers, and
@@ -25,10 +25,7 @@ there and readable for whoever asks. Nothing else is looked at: neither whether 
 certificates are there, nor whether the addresses are free or anybody answers.`,
 		Example: "  posthorn config check /etc/posthorn/config.yaml",
 		Args:    c.args(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := c.here(cmd); err != nil {
-				return err
-			}
+		RunE: func(_ *cobra.Command, args []string) error {
 			cfg, err := loadForServing(args[0])
 			if err != nil {
 				return withHint(err, "config.yaml in the source explains every key")
@@ -39,19 +36,16 @@ certificates are there, nor whether the addresses are free or anybody answers.`,
 			fmt.Fprintf(c.stderr, "%s: no mistakes\n", args[0])
 			return nil
 		},
-	}
+	}, "run it on the machine whose configuration it is")
 }
 
 func (c *cli) configShowCmd() *cobra.Command {
-	return &cobra.Command{
+	return c.here(&cobra.Command{
 		Use:     "show",
 		Short:   "Print the configuration with all its defaults",
 		Example: "  posthorn config show\n  posthorn config show --config /etc/posthorn/config.yaml",
 		Args:    c.args(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := c.here(cmd); err != nil {
-				return err
-			}
+		RunE: func(*cobra.Command, []string) error {
 			cfg, err := c.config()
 			if err != nil {
 				return err
@@ -63,5 +57,5 @@ func (c *cli) configShowCmd() *cobra.Command {
 			_, err = c.stdout.Write(b)
 			return err
 		},
-	}
+	}, "run it on the machine whose configuration it is")
 }

@@ -58,7 +58,7 @@ exit code is 0 if any route leads to the gateway.`,
 	cfg.flags(cmd.Flags())
 	cmd.Flags().StringVar(&file, "client", "", "read from `FILE` how the gateway is reached, as in examples/client.yaml; flags count more")
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "give each route so much `TIME`")
-	return c.jsonFlag(cmd)
+	return c.here(c.jsonFlag(cmd), "name the gateway: posthorn probe HOST")
 }
 
 func (c *cli) probe(ctx context.Context, cfg *ClientConfig) error {

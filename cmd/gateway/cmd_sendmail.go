@@ -73,6 +73,13 @@ takes a message for some recipients only, they get it, and the exit code is not 
 		return &sendmail.Error{Code: sendmail.Usage, Err: c.flagError(cmd, err)}
 	})
 	m.flags(cmd.Flags())
+	refuse := c.here(cmd, "the configuration names the gateway").PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if err := refuse(cmd, args); err != nil {
+			return &sendmail.Error{Code: sendmail.Usage, Err: err}
+		}
+		return nil
+	}
 	return c.jsonFlag(cmd)
 }
 

@@ -5,7 +5,7 @@ import (
 )
 
 func (c *cli) serveCmd() *cobra.Command {
-	return &cobra.Command{
+	return c.here(&cobra.Command{
 		Use:   "serve",
 		Short: "Run the gateway",
 		Long: `Run the gateway until SIGTERM or SIGINT, then let connections end for up to
@@ -23,10 +23,7 @@ notify-reload).`,
 		Example: "  posthorn serve\n  posthorn serve --config /etc/posthorn/config.yaml",
 		Args:    c.args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := c.here(cmd); err != nil {
-				return err
-			}
 			return c.serve(cmd.Context())
 		},
-	}
+	}, "run it on the machine that the gateway is to run on")
 }

@@ -64,7 +64,7 @@ client.yaml in posthorn's directory in the user's configuration directory.`,
 	f.StringVar(&o.file, "client", "", "read from `FILE` how the gateway is reached, as in examples/client.yaml; flags count more")
 	f.BoolVar(&o.newPassword, "new-password", false, "make another local password, print it, and end")
 	f.BoolVar(&o.verbose, "verbose", false, "tell of every connection and route")
-	return c.jsonFlag(cmd)
+	return c.here(c.jsonFlag(cmd), "name the gateway: posthorn tunnel --identity FILE HOST")
 }
 
 // tunnelOptions are the flags that stand in no file.

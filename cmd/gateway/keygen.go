@@ -56,7 +56,7 @@ public key, so it never expires there.`,
 	f.BoolVar(&g.legacy, "p12-legacy", false, "write the .p12 with old ciphers, for macOS before 15 and old Android and Windows")
 	f.BoolVar(&g.openssh, "openssh", false, "write the key for OpenSSH as well")
 	f.BoolVar(&g.seed, "seed", false, "write the seed of the Ed25519 key as well")
-	return c.jsonFlag(cmd)
+	return c.here(c.jsonFlag(cmd), "leave them out; key add, which is for the public part, takes them")
 }
 
 // generated is the result of "key gen".

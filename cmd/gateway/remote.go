@@ -131,10 +131,15 @@ func (r remote) explain(err error) error {
 	return err
 }
 
-// here refuses --server for a command that is about this machine.
-func (c *cli) here(cmd *cobra.Command) error {
-	if c.remote != (remote{}) {
-		return &usageError{fmt.Errorf("%s is for this machine: it takes no --server, --key, --token-file or --ca", cmd.CommandPath())}
+// here has a command refuse what says which gateway elsewhere to ask, since it asks
+// none; instead says what to do.
+func (c *cli) here(cmd *cobra.Command, instead string) *cobra.Command {
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if c.remote == (remote{}) {
+			return nil
+		}
+		err := fmt.Errorf("%s asks no gateway elsewhere: it takes no --server, nor what goes with it", cmd.CommandPath())
+		return &usageError{withHint(err, "%s", instead)}
 	}
-	return nil
+	return cmd
 }

@@ -42,7 +42,7 @@ the admin.socket of the configuration file, or admin.sock in the data directory.
 configuration file is --config, or $` + configEnv + `; when neither is given, none
 is read. A gateway elsewhere, where admin.host is configured, is asked with --server, by
 the key of an operator (--key) or with a token (--token-file); its certificate is
-always verified.
+always verified. Commands that ask no gateway elsewhere refuse these.
 
 Three commands are for the other end: probe, tunnel and sendmail.
 
