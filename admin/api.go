@@ -83,6 +83,7 @@ func newAPI(s *Service) *api {
 	a.addConsole()
 	a.addAccounts()
 	a.addKeys()
+	a.addPasskeys()
 	a.addConns()
 	a.addCerts()
 	a.addSessions()
@@ -98,6 +99,7 @@ var tags = []*huma.Tag{
 	{Name: "gateway", Description: "The gateway as a whole."},
 	{Name: "accounts", Description: "Accounts, addresses, passwords. An account is named by its ID or one of its addresses."},
 	{Name: "keys", Description: "Public keys that log in, by their fingerprints."},
+	{Name: "passkeys", Description: "Passkeys that sign in to the account pages. They are made there."},
 	{Name: "connections", Description: "Live connections, and the sources whose passwords are refused."},
 	{Name: "sessions", Description: "People who are signed in to the account pages."},
 	{Name: "tokens", Description: "Tokens for programs that use this interface."},

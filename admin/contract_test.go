@@ -192,7 +192,10 @@ func TestContract(t *testing.T) {
 	pair := muxtest.KeyPair(t)
 	key, _ := json.Marshal(map[string]any{"account": "alice@example.org", "public_key": certPEM(pair), "expires": "2099-01-01T00:00:00Z"})
 	made := call("POST", "/keys", string(key), 201)
-	var k struct{ Fingerprint authkeys.Fingerprint }
+	var k struct {
+		Fingerprint authkeys.Fingerprint
+		Account     string
+	}
 	if err := json.Unmarshal(made.Body.Bytes(), &k); err != nil {
 		t.Fatal(err)
 	}
@@ -216,6 +219,10 @@ func TestContract(t *testing.T) {
 	call("DELETE", "/connections", "", 422)
 	call("DELETE", "/keys/"+k.Fingerprint.String(), "", 204)
 	call("DELETE", "/keys/"+k.Fingerprint.String(), "", 404)
+	p.passkey(t, k.Account, "one")
+	call("GET", "/accounts/alice@example.org/passkeys", "", 200)
+	call("DELETE", "/accounts/alice@example.org/passkeys/one", "", 200)
+	call("DELETE", "/accounts/alice@example.org/passkeys/one", "", 404)
 	call("GET", "/sessions", "", 200)
 	call("DELETE", "/sessions?account=alice@example.org", "", 200)
 	call("DELETE", "/sessions/nobody", "", 404)

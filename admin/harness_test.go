@@ -21,6 +21,7 @@ import (
 	"posthorn/mailbox"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
+	"posthorn/passkeys"
 	"posthorn/sessions"
 	"posthorn/store/badgerkv"
 )
@@ -60,7 +61,7 @@ func quietWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	visits := sessions.New(sessions.Config{Store: db, Accounts: accts, Keys: keys})
-	w.Service = &admin.Service{Accounts: accts, Keys: keys, Sessions: visits, Mail: w.mail, Store: db, Log: zerolog.New(w.log)}
+	w.Service = &admin.Service{Accounts: accts, Keys: keys, Sessions: visits, Passkeys: passkeys.New(passkeys.Config{Store: db, Accounts: accts}), Mail: w.mail, Store: db, Log: zerolog.New(w.log)}
 	return w
 }
 

@@ -13,6 +13,7 @@ import (
 	"posthorn/authkeys"
 	"posthorn/certs"
 	"posthorn/certs/acme"
+	"posthorn/passkeys"
 	"posthorn/sessions"
 	"posthorn/store"
 )
@@ -48,6 +49,7 @@ const (
 	CodeUnknownKey   = "unknown_key"
 	CodeKeyTaken     = "key_taken"
 	CodeKeyType      = "key_type"
+	CodeNoPasskey    = "no_passkey"
 	CodeNoBackend    = "no_backend"
 	CodePasswordAway = "password_elsewhere"
 	CodeNoCert       = "no_certificate"
@@ -96,6 +98,7 @@ var translations = []struct {
 	{ErrNoBlock, http.StatusNotFound, CodeNoBlock, "block list shows the blocked sources"},
 	{ErrNoConn, http.StatusNotFound, CodeNoConn, "conn list shows the live connections"},
 	{ErrChanged, http.StatusPreconditionFailed, CodeChanged, "get it again, and decide anew"},
+	{passkeys.ErrNoPasskey, http.StatusNotFound, CodeNoPasskey, "passkey list ACCOUNT shows them"},
 	{ErrNoToken, http.StatusNotFound, CodeNoToken, "token list shows the tokens"},
 	{sessions.ErrNoSession, http.StatusNotFound, CodeNoSession, "session list shows the web sessions"},
 	{ErrNoBackup, http.StatusNotImplemented, CodeNoBackup, "back up the store with its own tools"},

@@ -67,7 +67,7 @@ Results go to standard output, everything else to standard error; the exit code 
 	f.StringVar(&c.socketPath, "socket", "", "use the admin socket `PATH`, whatever the configuration says")
 	c.remote.flags(f)
 	root.AddCommand(c.serveCmd(), c.statusCmd(), c.accountCmd(), c.keyCmd(), c.connCmd(), c.certCmd(), c.echCmd(), c.dnsCmd(),
-		c.sessionCmd(), c.backendCmd(), c.blockCmd(), c.tokenCmd(), c.auditCmd(), c.probeCmd(), c.tunnelCmd(), c.sendmailCmd(),
+		c.sessionCmd(), c.passkeyCmd(), c.backendCmd(), c.blockCmd(), c.tokenCmd(), c.auditCmd(), c.probeCmd(), c.tunnelCmd(), c.sendmailCmd(),
 		c.backupCmd(), c.restoreCmd(), c.configCmd(), c.versionCmd())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	c.group(root)
