@@ -3,6 +3,7 @@ package admin_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"posthorn/alpn"
 	"posthorn/authkeys"
 	"posthorn/mux/muxtest"
+	"posthorn/store"
 )
 
 // contract is the document, as far as it says what answers look like.
@@ -250,6 +252,29 @@ func TestContract(t *testing.T) {
 		if !called[o.id] && o.id != "endSession" && o.id != "removeBlock" {
 			t.Errorf("%s was not called", o.id)
 		}
+	}
+}
+
+// An account has a bounded number of keys.
+func TestTooManyKeys(t *testing.T) {
+	p := newPort(t)
+	p.conn.Key = p.operator
+	alice := p.account(t, "alice@example.org")
+	err := p.Store.Update(t.Context(), func(tx store.Tx) (err error) {
+		for i := range authkeys.MaxPerAccount {
+			k := authkeys.Key{Fingerprint: authkeys.Fingerprint{1, byte(i), byte(i >> 8)}, Account: alice.ID, Type: "Ed25519"}
+			err = errors.Join(err, authkeys.AddTx(t.Context(), tx, k))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := json.Marshal(admin.NewKey{Account: alice.ID, PublicKey: certPEM(muxtest.KeyPair(t))})
+	var problem admin.Problem
+	w := p.do("POST", admin.APIPath+"/keys", string(body))
+	if err := json.Unmarshal(w.Body.Bytes(), &problem); err != nil || w.Code != 409 || !errors.Is(&problem, authkeys.ErrTooMany) || problem.Hint == "" {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 

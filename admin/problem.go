@@ -48,6 +48,7 @@ const (
 	CodeDomain       = "domain"
 	CodeUnknownKey   = "unknown_key"
 	CodeKeyTaken     = "key_taken"
+	CodeTooManyKeys  = "too_many_keys"
 	CodeKeyType      = "key_type"
 	CodeNoPasskey    = "no_passkey"
 	CodeNoBackend    = "no_backend"
@@ -90,6 +91,7 @@ var translations = []struct {
 	{accounts.ErrPassword, http.StatusUnprocessableEntity, CodeInvalid, ""},
 	{authkeys.ErrUnknown, http.StatusNotFound, CodeUnknownKey, "key list shows the registered keys"},
 	{authkeys.ErrTaken, http.StatusConflict, CodeKeyTaken, "key show FINGERPRINT shows whose it is; key remove FINGERPRINT frees it"},
+	{authkeys.ErrTooMany, http.StatusConflict, CodeTooManyKeys, "key remove FINGERPRINT removes one that is not used any more"},
 	{ErrNoBackend, http.StatusUnprocessableEntity, CodeNoBackend, "backend list shows the backends"},
 	{ErrPasswordElsewhere, http.StatusConflict, CodePasswordAway, "change it there; keys are added here: key add"},
 	{certs.ErrNotServed, http.StatusNotFound, CodeNoCert, "cert list shows the names that are served"},

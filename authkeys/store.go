@@ -19,10 +19,16 @@ var (
 	ErrUnknown = errors.New("key is not registered")
 	// ErrTaken says that a key is registered already, for this or another account.
 	ErrTaken = errors.New("key is registered already")
+	// ErrTooMany says that an account has MaxPerAccount keys.
+	ErrTooMany = fmt.Errorf("account has %d keys, which is all that it may have", MaxPerAccount)
 	// ErrIncomplete says that a key to be registered lacks its fingerprint, its
 	// account or its type, or has an account that is no ID.
 	ErrIncomplete = errors.New("key lacks a fingerprint, an account or a type")
 )
+
+// MaxPerAccount is how many keys an account may have: more than anybody has devices,
+// and so few that what is done with all of an account's keys at once stays quick.
+const MaxPerAccount = 1000
 
 // Prefix is where keys stand in the store: Prefix + the fingerprint's text, so
 // that whoever watches it can tell with ParseFingerprint which key changed. An
@@ -73,7 +79,8 @@ func indexName(account string, f Fingerprint) string {
 }
 
 // Add registers k; Fingerprint, Account and Type are required, Created is set
-// when zero. It returns ErrTaken when the fingerprint is registered.
+// when zero. It returns ErrTaken when the fingerprint is registered, and ErrTooMany
+// when the account has too many keys.
 func (s *Store) Add(ctx context.Context, k Key) error {
 	return s.kv.Update(ctx, func(tx store.Tx) error { return AddTx(ctx, tx, k) })
 }
@@ -89,6 +96,9 @@ func AddTx(ctx context.Context, tx store.Tx, k Key) error {
 	case !errors.Is(err, store.ErrNotFound):
 		return fmt.Errorf("add a key: %w", err)
 	}
+	if err := checkRoom(ctx, tx, k.Account); err != nil {
+		return err
+	}
 	if k.Created.IsZero() {
 		k.Created = time.Now()
 	}
@@ -96,6 +106,20 @@ func AddTx(ctx context.Context, tx store.Tx, k Key) error {
 		return err
 	}
 	return tx.Put(indexName(k.Account, k.Fingerprint), nil)
+}
+
+// checkRoom returns ErrTooMany when an account may have no more keys.
+func checkRoom(ctx context.Context, tx store.Tx, account string) error {
+	n := 0
+	for _, err := range indexed(ctx, tx, account) {
+		if err != nil {
+			return fmt.Errorf("add a key: %w", err)
+		}
+		if n++; n >= MaxPerAccount {
+			return ErrTooMany
+		}
+	}
+	return nil
 }
 
 // Change applies fn to a registered key; fn may change Name, NoPreauth,

@@ -110,6 +110,45 @@ func TestAddIncomplete(t *testing.T) {
 	}
 }
 
+// TestTooMany: an account may have so many keys, and another one all the same.
+func TestTooMany(t *testing.T) {
+	s, kv := newStore(t)
+	ctx := t.Context()
+	var keys []authkeys.Key
+	for range authkeys.MaxPerAccount + 1 {
+		keys = append(keys, newKey("one"))
+	}
+	last := keys[authkeys.MaxPerAccount]
+	for batch := range slices.Chunk(keys[:authkeys.MaxPerAccount], 100) {
+		err := kv.Update(ctx, func(tx store.Tx) error {
+			for _, k := range batch {
+				if err := authkeys.AddTx(ctx, tx, k); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Add(ctx, last); !errors.Is(err, authkeys.ErrTooMany) {
+		t.Errorf("one more: %v", err)
+	}
+	if err := s.Add(ctx, keys[0]); !errors.Is(err, authkeys.ErrTaken) {
+		t.Errorf("one that is there: %v", err)
+	}
+	if err := s.Add(ctx, newKey("one-and-another")); err != nil {
+		t.Errorf("another account's: %v", err)
+	}
+	if _, err := s.Remove(ctx, keys[7].Fingerprint); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Add(ctx, last); err != nil {
+		t.Errorf("in place of another: %v", err)
+	}
+}
+
 func TestCreatedIsSet(t *testing.T) {
 	s, _ := newStore(t)
 	k := newKey("one")
@@ -269,8 +308,8 @@ func TestUsedByMany(t *testing.T) {
 	ctx := t.Context()
 	const n = 1200 // more than one transaction's
 	err := kv.Update(ctx, func(tx store.Tx) error {
-		for range n {
-			k := newKey("one")
+		for i := range n {
+			k := newKey([]string{"one", "two"}[i%2])
 			if err := authkeys.AddTx(ctx, tx, k); err != nil {
 				return err
 			}
@@ -287,7 +326,7 @@ func TestUsedByMany(t *testing.T) {
 		t.Fatal(err)
 	}
 	used := 0
-	for k, err := range s.List(ctx, "one") {
+	for k, err := range s.List(ctx, "") {
 		if err != nil {
 			t.Fatal(err)
 		}

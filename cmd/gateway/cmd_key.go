@@ -37,7 +37,7 @@ func (c *cli) keyAddCmd() *cobra.Command {
 		Short: "Register a public key for an account",
 		Long: `Register the public key in a PEM certificate, a PEM public key or an OpenSSH public
 key, read from standard input or --file. A private key in the same file is ignored
-and never leaves this process.`,
+and never leaves this process. An account may have up to 1,000 keys.`,
 		Example: `  posthorn key add alice@example.org < alice.pem
   posthorn key add alice@example.org --file ~/.ssh/id_ed25519.pub --name laptop
   posthorn key add alice@example.org --file phone.crt --scope imap,smtp --expires 90d`,

@@ -112,6 +112,7 @@ func explanations() []explanation {
 		{errEncoding, "key", pages.T("devices.fault.encoding")},
 		{authkeys.ErrNoPublicKey, "key", pages.T("devices.fault.none")},
 		{authkeys.ErrTaken, "key", pages.T("devices.fault.taken")},
+		{authkeys.ErrTooMany, "key", pages.T("devices.fault.many")},
 		{errDate, "expires", pages.T("devices.fault.date")},
 		{errUses, "scope", pages.T("devices.fault.uses")},
 	}
