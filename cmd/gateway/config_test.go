@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -434,4 +435,30 @@ func FuzzConfig(f *testing.F) {
 			t.Error("a configuration without mistakes has some")
 		}
 	})
+}
+
+// What the README has people write into their configuration is taken.
+func TestREADMEConfigurations(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := regexp.MustCompile(`^    [a-z_]+:(\s|$)`)
+	n := 0
+	for chunk := range strings.SplitSeq(string(text), "\n\n") {
+		if !key.MatchString(chunk) {
+			continue
+		}
+		n++
+		if !strings.Contains(chunk, "domains: [example.org]\n    backends:") {
+			chunk = "    domains: [example.org]\n" + chunk
+		}
+		chunk = strings.ReplaceAll(chunk, "SHA256:…", "SHA256:47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU")
+		if _, mistakes := parseConfig([]byte(chunk)); len(mistakes) > 0 {
+			t.Errorf("%v in\n%s", mistakes, chunk)
+		}
+	}
+	if n < 7 {
+		t.Errorf("%d configurations", n)
+	}
 }
