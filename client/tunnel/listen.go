@@ -115,14 +115,18 @@ func listenUnix(path string) (net.Listener, error) {
 		return nil, err
 	}
 	ln.SetUnlinkOnClose(false)
+	l := &unixListener{UnixListener: ln, path: path}
 	if err = os.Chmod(hidden, 0o600); err == nil {
+		l.made, err = os.Lstat(hidden)
+	}
+	if err == nil {
 		err = os.Rename(hidden, path)
 	}
 	if err != nil {
 		ln.Close()
 		return nil, err
 	}
-	return &unixListener{UnixListener: ln, path: path}, nil
+	return l, nil
 }
 
 // vacate makes sure that nobody listens on a path, and that what is there may be
@@ -138,25 +142,36 @@ func vacate(path string) error {
 		return fmt.Errorf("%s: %w, and is no socket", path, fs.ErrExist)
 	}
 	nc, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
+	switch {
+	case err == nil:
 		nc.Close()
 		return fmt.Errorf("%s: %w", path, ErrInUse)
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist): // he has gone
+		return nil
+	case errors.Is(err, syscall.EAGAIN): // too many wait for him
+		return fmt.Errorf("%s: %w", path, ErrInUse)
 	}
-	return nil
+	return err
 }
 
-// unixListener removes its path when it is closed. Of those who close it, all wait
-// for that: the tunnel ends with the last of them.
+// unixListener removes its path when it is closed, unless that is somebody else's
+// by then. Of those who close it, all wait for that.
 type unixListener struct {
 	*net.UnixListener
 	path string
+	made fs.FileInfo // the socket
 
 	once sync.Once
 	err  error // of once
 }
 
 func (l *unixListener) Close() error {
-	l.once.Do(func() { l.err = errors.Join(l.UnixListener.Close(), os.Remove(l.path)) })
+	l.once.Do(func() {
+		if there, err := os.Lstat(l.path); err == nil && os.SameFile(there, l.made) {
+			l.err = os.Remove(l.path)
+		}
+		l.err = errors.Join(l.err, l.UnixListener.Close())
+	})
 	return l.err
 }
 

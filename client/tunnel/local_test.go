@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,6 +217,46 @@ func TestListen(t *testing.T) {
 		dead.SetUnlinkOnClose(false)
 		dead.Close()
 	}
+}
+
+// A socket on which somebody listens is not replaced, even if he is too busy to
+// take a connection.
+func TestBusySocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	fd := must(syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0))
+	defer syscall.Close(fd)
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		nc, err := net.Dial("unix", path)
+		if err != nil { // its queue is full
+			break
+		}
+		defer nc.Close()
+	}
+	if ls, err := tunnel.Listen(alpn.IMAP, path); !errors.Is(err, tunnel.ErrInUse) {
+		t.Errorf("%v, %v", ls, err)
+	}
+}
+
+// What is at the path when a listener is closed may be another one's by then.
+func TestCloseLeavesOthers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	first := must(tunnel.Listen(alpn.IMAP, path))[0]
+	if err := os.Remove(path); err != nil { // somebody tidies up
+		t.Fatal(err)
+	}
+	second := must(tunnel.Listen(alpn.IMAP, path))[0]
+	defer second.Close()
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	nc, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc.Close()
 }
 
 // TestPassword: it is told once, and kept as a hash.
