@@ -132,7 +132,7 @@ func (c *conn) carry(ctx context.Context, d dialect, s *client.Session) error {
 	c.mu.Unlock()
 	limit := d.boundary()
 	link := splice.Link{
-		Client: resumed(c.Conn, bytes.Clone(c.in.Pending())),
+		Client: &resumed{c.Conn, bytes.Clone(c.in.Pending())},
 		Server: &watched{s, limit},
 		Goodbye: func(cause error, _ []byte) []byte {
 			if !limit.here() {
@@ -159,32 +159,28 @@ func (c *conn) hang() {
 	}
 }
 
-// halfConn is a connection that can be ended in one direction.
-type halfConn interface {
-	net.Conn
-	CloseWrite() error
-}
-
 // resumed is a connection from which some octets have been read already.
-func resumed(nc net.Conn, early []byte) net.Conn {
-	if half, ok := nc.(halfConn); ok && len(early) > 0 {
-		return &resumedConn{half, early}
-	}
-	return nc
-}
-
-type resumedConn struct {
-	halfConn
+type resumed struct {
+	net.Conn
 	early []byte
 }
 
-func (c *resumedConn) Read(b []byte) (int, error) {
+// Read implements net.Conn.
+func (c *resumed) Read(b []byte) (int, error) {
 	if len(c.early) > 0 {
 		n := copy(b, c.early)
 		c.early = c.early[n:]
 		return n, nil
 	}
-	return c.halfConn.Read(b)
+	return c.Conn.Read(b)
+}
+
+// CloseWrite ends the connection in one direction, if it has directions.
+func (c *resumed) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Close()
 }
 
 // watched is a session whose responses are followed.
