@@ -304,3 +304,41 @@ func TestIdleDay(t *testing.T) {
 		p.expect("* BYE")
 	})
 }
+
+// TestRetry: a gateway that is out of reach is looked for, less and less often;
+// the next time, it begins anew.
+func TestRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var reached atomic.Bool
+		m := startInMemory(t, untilEnd, func(c *tunnel.Config) { c.Changed = func(s tunnel.State) { reached.Store(s.Err == nil) } })
+		lose := func() {
+			t.Helper()
+			m.away.Store(true)
+			p := m.dial(alpn.IMAP)
+			p.expect("* OK")
+			p.say("a LOGIN x " + m.password + "\r\n")
+			p.expect("a NO [UNAVAILABLE]", "* BYE", "EOF")
+			if reached.Load() {
+				t.Fatal("nobody is told that it is lost")
+			}
+		}
+		lose()
+		before := m.dials.Load()
+		time.Sleep(time.Hour) // at once, after 30 s, 1 min, … 10 min: ten times, both protocols
+		if n := m.dials.Load() - before; n < 18 || n > 22 {
+			t.Errorf("dialled %d times in an hour", n)
+		}
+		m.away.Store(false)
+		time.Sleep(10*time.Minute + 10*time.Second)
+		if !reached.Load() {
+			t.Fatal("nobody is told that it is back")
+		}
+		lose()
+		time.Sleep(20 * time.Second)
+		m.away.Store(false)
+		time.Sleep(time.Minute)
+		if !reached.Load() {
+			t.Error("a minute after it was back, nobody is told")
+		}
+	})
+}

@@ -13,7 +13,7 @@ const (
 	// and names come one after the other.
 	settle = 2 * time.Second
 	// retryFirst and retryLast bound how long it takes until a gateway that was out
-	// of reach is tried again; each time it is twice as long.
+	// of reach is tried again; each time it is twice as long, until it is reached.
 	retryFirst, retryLast = 15 * time.Second, 10 * time.Minute
 )
 
@@ -43,10 +43,13 @@ func (t *Tunnel) watch(ctx context.Context) {
 			network, retry = current, retryFirst
 			t.sockets.doubt()
 			sleep(ctx, settle)
-		case t.reach.lost() && now.Sub(checked) >= retry:
-			retry = min(2*retry, retryLast)
-		default:
+		case !t.reach.lost():
+			retry = retryFirst
 			continue
+		case now.Sub(checked) < retry:
+			continue
+		default:
+			retry = min(2*retry, retryLast)
 		}
 		t.reach.check(ctx)
 		checked = time.Now()
