@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -108,7 +109,6 @@ func (t *Tunnel) Run(ctx context.Context, listeners ...*Listener) error {
 	defer cancel(nil)
 	var loops sync.WaitGroup
 	for _, l := range listeners {
-		defer context.AfterFunc(ctx, func() { l.Close() })()
 		loops.Go(func() {
 			if err := t.accept(ctx, l); err != nil {
 				cancel(err)
@@ -184,7 +184,7 @@ func (t *Tunnel) enter(c *conn) bool {
 	if !c.trusted {
 		if len(t.waiting) >= t.config.MaxWaiting {
 			t.waiting[0].cancel(errCrowded)
-			t.waiting = t.waiting[1:]
+			t.forget(t.waiting[0])
 		}
 		t.waiting = append(t.waiting, c)
 	}
@@ -207,12 +207,7 @@ func (t *Tunnel) leave(c *conn) {
 
 // forget takes c off waiting. The caller holds mu.
 func (t *Tunnel) forget(c *conn) {
-	for i, w := range t.waiting {
-		if w == c {
-			t.waiting = append(t.waiting[:i:i], t.waiting[i+1:]...)
-			return
-		}
-	}
+	t.waiting = slices.DeleteFunc(t.waiting, func(w *conn) bool { return w == c })
 }
 
 // session dials and logs in for a connection.
