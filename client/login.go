@@ -31,7 +31,7 @@ func (d *Dialer) Submission(ctx context.Context) (*smtp.Client, error) {
 }
 
 // login logs in by the first route that lasts so long.
-func login[C any](ctx context.Context, d *Dialer, p alpn.Protocol, in func(context.Context, *Conn) (C, error)) (none C, err error) {
+func login[C io.Closer](ctx context.Context, d *Dialer, p alpn.Protocol, in func(context.Context, *Conn) (C, error)) (none C, err error) {
 	s, err := d.search(p)
 	if err != nil {
 		return none, err
@@ -43,6 +43,10 @@ func login[C any](ctx context.Context, d *Dialer, p alpn.Protocol, in func(conte
 		}
 		bounded, cancel := context.WithTimeout(ctx, d.config.LoginTimeout)
 		client, err := in(bounded, c)
+		if err == nil && bounded.Err() != nil { // by then it may have been woken, or closed
+			client.Close()
+			err = bounded.Err()
+		}
 		cancel()
 		if refused := new(LoginError); err == nil || errors.As(err, &refused) {
 			s.worked(c)

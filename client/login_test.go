@@ -1,15 +1,20 @@
 package client_test
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
+	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	goimap "github.com/emersion/go-imap/v2"
 	gosmtp "github.com/emersion/go-smtp"
 
+	"posthorn/alpn"
 	"posthorn/authkeys"
 	"posthorn/client"
 	"posthorn/client/clienttest"
@@ -173,5 +178,42 @@ func TestTrustedInspector(t *testing.T) {
 	}
 	if bytes.Contains(box.Read(), []byte(password)) {
 		t.Error("the middlebox has read the password")
+	}
+}
+
+// A login that comes to its end as the time for it does is one that can be used,
+// or none.
+func TestLoginAtTheLastMoment(t *testing.T) {
+	ca, key := clienttest.NewAuthority(t, "CA"), must(client.NewIdentity(client.ECDSA, ""))
+	const limit = time.Second
+	serve := liar(ca, true, func(c *tls.Conn) {
+		_, _ = io.WriteString(c, "* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=EXTERNAL] hi\r\n")
+		lines := bufio.NewScanner(c)
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), " AUTHENTICATE ") {
+				time.Sleep(limit)
+			}
+			tag, _, _ := strings.Cut(lines.Text(), " ")
+			_, _ = io.WriteString(c, tag+" OK [CAPABILITY IMAP4rev1] done\r\n")
+		}
+	})
+	for range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			d := lieConfig(ca, key, impostor(t, serve), func(c *client.Config) { c.LoginTimeout = limit })
+			if s, err := d.Session(t.Context(), alpn.IMAP); err == nil {
+				_, wrote := io.WriteString(s, "a NOOP\r\n")
+				line, err := bufio.NewReader(s).ReadString('\n')
+				if !strings.HasPrefix(line, "a OK") {
+					t.Errorf("a session that is dead: %v, %q, %v", wrote, line, err)
+				}
+				s.Close()
+			}
+			if c, err := d.IMAP(t.Context(), nil); err == nil {
+				if err := c.Noop().Wait(); err != nil {
+					t.Errorf("a client that is dead: %v", err)
+				}
+				c.Close()
+			}
+		})
 	}
 }
