@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -63,14 +64,14 @@ const maxGreeting = 8 << 10
 func (c *Conn) greet(ctx context.Context) error {
 	defer wake(ctx, c.wire)()
 	buf := make([]byte, 0, 512)
-	for !bytes.ContainsRune(buf, '\n') {
+	for bytes.IndexByte(buf, '\n') < 0 {
 		if looksLikeHTTP(buf) {
 			return errHTTP
 		}
 		if len(buf) >= maxGreeting {
 			return errTooLong
 		}
-		buf = append(buf, make([]byte, 512)...)[:len(buf)]
+		buf = slices.Grow(buf, 512)
 		n, err := c.Conn.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		if err != nil && n == 0 {

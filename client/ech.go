@@ -120,7 +120,10 @@ func resolver(server string) (string, error) {
 		return server, nil
 	}
 	c, err := dns.ClientConfigFromFile("/etc/resolv.conf")
-	if err != nil || len(c.Servers) == 0 {
+	if err == nil && len(c.Servers) == 0 {
+		err = errors.New("there is none in /etc/resolv.conf")
+	}
+	if err != nil {
 		return "", fmt.Errorf("HTTPS record: no resolver is known: %w", err)
 	}
 	return net.JoinHostPort(c.Servers[0], c.Port), nil

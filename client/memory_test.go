@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"posthorn/alpn"
@@ -81,5 +82,40 @@ func TestMemory(t *testing.T) {
 func TestNetwork(t *testing.T) {
 	if a, b := client.Network(), client.Network(); a != b || len(a) != 16 {
 		t.Errorf("%q, %q", a, b)
+	}
+}
+
+// The name is that of routers and resolvers, and of nothing else.
+func TestNetworkOf(t *testing.T) {
+	const (
+		route = "Iface Destination Gateway Flags\n"
+		arp   = "IP address       HW type     Flags       HW address\n"
+	)
+	name := func(route, arp, resolv string) string {
+		return client.NetworkOf(fstest.MapFS{
+			"proc/net/route": {Data: []byte(route)}, "proc/net/arp": {Data: []byte(arp)}, "etc/resolv.conf": {Data: []byte(resolv)},
+		})
+	}
+	home := name(route+"wlan0 00000000 0101A8C0 0003\nwlan0 0001A8C0 00000000 0001\n",
+		arp+"192.168.1.1 0x1 0x2 aa:bb:cc:dd:ee:ff * wlan0\n", "nameserver 192.168.1.1\nnameserver 192.0.2.1\n")
+	for what, got := range map[string]string{
+		"by another interface, with another machine in sight": name(route+"eth0 0001A8C0 00000000 0001\neth0 00000000 0101A8C0 0003\n",
+			arp+"192.168.1.7 0x1 0x2 00:00:00:00:00:07 * eth0\n192.168.1.1 0x1 0x2 aa:bb:cc:dd:ee:ff * eth0\n", "# x\nsearch home\nnameserver 192.0.2.1\nnameserver 192.168.1.1"),
+	} {
+		if got != home {
+			t.Errorf("%s it is another network", what)
+		}
+	}
+	others := map[string]string{
+		"another router there": name(route+"wlan0 00000000 0101A8C0 0003\n", arp+"192.168.1.1 0x1 0x2 00:11:22:33:44:55 * wlan0\n", "nameserver 192.168.1.1\nnameserver 192.0.2.1\n"),
+		"another address":      name(route+"wlan0 00000000 FE01A8C0 0003\n", arp+"192.168.1.1 0x1 0x2 aa:bb:cc:dd:ee:ff * wlan0\n", "nameserver 192.168.1.1\nnameserver 192.0.2.1\n"),
+		"another resolver":     name(route+"wlan0 00000000 0101A8C0 0003\n", arp+"192.168.1.1 0x1 0x2 aa:bb:cc:dd:ee:ff * wlan0\n", "nameserver 192.168.1.1\n"),
+		"no files":             client.NetworkOf(fstest.MapFS{}),
+		"garbage":              name("x\n\n00000000\nx 00000000 XYZ\nx 00000000 0101A8C0FF\n", "\n\nx\n", "nameserver\n\n"),
+	}
+	for what, got := range others {
+		if got == home || len(got) != 16 {
+			t.Errorf("%s: %q", what, got)
+		}
 	}
 }

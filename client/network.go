@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
+	"io/fs"
 	"net"
 	"os"
 	"slices"
@@ -14,26 +16,29 @@ import (
 // routers, by their hardware addresses where the system tells them, its resolvers
 // and, where no router is known, its addresses' prefixes. It is the same whenever
 // the machine comes back, as long as those are, and says nothing else.
-func Network() string {
-	facts := routers()
+func Network() string { return networkOf(os.DirFS("/")) }
+
+// networkOf is the name of the network that a machine with these files is in.
+func networkOf(machine fs.FS) string {
+	facts := routers(machine)
 	if len(facts) == 0 {
 		facts = prefixes()
 	}
-	facts = append(facts, nameservers()...)
+	facts = append(facts, nameservers(machine)...)
 	slices.Sort(facts)
 	h := sha256.Sum256([]byte(strings.Join(slices.Compact(facts), "\n")))
 	return base64.RawURLEncoding.EncodeToString(h[:12])
 }
 
 // routers are the default IPv4 routers, as Linux has them.
-func routers() (all []string) {
+func routers(machine fs.FS) (all []string) {
 	hardware := make(map[string]string)
-	for _, f := range table("/proc/net/arp") { // IP address, HW type, flags, HW address, …
+	for _, f := range table(machine, "proc/net/arp") { // IP address, HW type, flags, HW address, …
 		if len(f) >= 4 {
 			hardware[f[0]] = f[3]
 		}
 	}
-	for _, f := range table("/proc/net/route") { // interface, destination, gateway, …
+	for _, f := range table(machine, "proc/net/route") { // interface, destination, gateway, …
 		if len(f) < 3 || f[1] != "00000000" {
 			continue
 		}
@@ -44,8 +49,8 @@ func routers() (all []string) {
 }
 
 // table is the lines of a file in columns, without the head.
-func table(file string) (rows [][]string) {
-	data, err := os.ReadFile(file)
+func table(machine fs.FS, file string) (rows [][]string) {
+	data, err := fs.ReadFile(machine, file)
 	if err != nil {
 		return nil
 	}
@@ -60,22 +65,12 @@ func table(file string) (rows [][]string) {
 // littleEndian reads an IPv4 address as /proc/net/route writes it: as a number
 // of the machine's, which is little-endian wherever it matters.
 func littleEndian(hexadecimal string) string {
-	var b [4]byte
-	if len(hexadecimal) != 8 {
+	b, err := hex.DecodeString(hexadecimal)
+	if err != nil || len(b) != net.IPv4len {
 		return ""
 	}
-	for i := range b {
-		var n byte
-		for _, c := range []byte(hexadecimal[2*i : 2*i+2]) {
-			d := bytes.IndexByte([]byte("0123456789ABCDEF"), c)
-			if d < 0 {
-				return ""
-			}
-			n = n<<4 | byte(d)
-		}
-		b[3-i] = n
-	}
-	return net.IPv4(b[0], b[1], b[2], b[3]).String()
+	slices.Reverse(b)
+	return net.IP(b).String()
 }
 
 func prefixes() (all []string) {
@@ -92,8 +87,8 @@ func prefixes() (all []string) {
 	return all
 }
 
-func nameservers() (all []string) {
-	data, err := os.ReadFile("/etc/resolv.conf")
+func nameservers(machine fs.FS) (all []string) {
+	data, err := fs.ReadFile(machine, "etc/resolv.conf")
 	if err != nil {
 		return nil
 	}
