@@ -1,6 +1,7 @@
 package sessions_test
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
@@ -120,6 +121,31 @@ func TestEndsMeanwhile(t *testing.T) {
 				t.Errorf("left over: %s, %v", item.Key, err)
 			}
 		})
+	}
+}
+
+// What has lost its right when a session of it is there ends that session.
+func TestConfirm(t *testing.T) {
+	h := newHouse(t)
+	a := h.account("ann@example.org")
+	gone := errors.New("gone")
+	for _, want := range []error{gone, nil} {
+		b := &browser{h: h}
+		b.request(func(w http.ResponseWriter, r *http.Request) {
+			s := by(a)
+			s.Confirm = func(ctx context.Context) error {
+				if all, err := h.List(ctx, a.ID); err != nil || len(all) != 1 {
+					t.Errorf("asked before the session can be found: %v, %v", all, err)
+				}
+				return want
+			}
+			if err := h.SignIn(w, r, s); !errors.Is(err, want) {
+				t.Errorf("%v, want %v", err, want)
+			}
+		})
+		if all, err := h.List(t.Context(), a.ID); err != nil || (len(all) == 1) != (want == nil) || (b.cookie != nil) != (want == nil) {
+			t.Errorf("%v, %v, cookie %v", all, err, b.cookie)
+		}
 	}
 }
 

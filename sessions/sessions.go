@@ -51,6 +51,10 @@ type Session struct {
 	// Stamp is accounts.Login.PasswordStamp of who signs in; empty: the session holds
 	// with the password that the account has now.
 	Stamp string `json:"-"`
+	// Confirm is asked once the session can be found and ended, and before the browser
+	// hears of it: an error, which SignIn returns, says that what signs in has lost its
+	// right meanwhile. Nil: it holds.
+	Confirm func(ctx context.Context) error `json:"-"`
 	// Owner is the account as it was when the request came; nil in lists.
 	Owner *accounts.Account `json:"-"`
 }
@@ -186,8 +190,8 @@ func (m *Manager) current(ctx context.Context) (*Session, error) {
 }
 
 // SignIn begins a session on the response to r, in place of the one that the
-// browser had. Of s it takes Account, Address, How, Key, Passkey and Stamp; the rest
-// is filled in. The token is a new one, so nobody can have planted it. ErrNoSession
+// browser had. Of s it takes Account, Address, How, Key, Passkey, Stamp and Confirm;
+// the rest is filled in. The token is a new one, so nobody can have planted it. ErrNoSession
 // says that what signed in has lost its right meanwhile.
 func (m *Manager) SignIn(w http.ResponseWriter, r *http.Request, s Session) error {
 	s.Created = now()
@@ -227,15 +231,24 @@ func (m *Manager) begin(w http.ResponseWriter, r *http.Request, s Session) error
 	if err != nil {
 		return err
 	}
-	// What ends an account's sessions may have looked for them just before.
-	switch _, err := m.check(ctx, rec); {
-	case errors.Is(err, errEnded):
-		return errors.Join(ErrNoSession, m.tokens.Destroy(ctx))
-	case err != nil:
-		return err
+	// What ends sessions may have looked for them just before.
+	if err := m.confirm(ctx, rec); err != nil {
+		return errors.Join(err, m.tokens.Destroy(ctx))
 	}
 	m.tokens.WriteSessionCookie(ctx, w, token, s.Expires)
 	return nil
+}
+
+// confirm returns why a session that is in the store should not have begun.
+func (m *Manager) confirm(ctx context.Context, rec *record) error {
+	_, err := m.check(ctx, rec)
+	switch {
+	case errors.Is(err, errEnded):
+		return ErrNoSession
+	case err == nil && rec.Confirm != nil:
+		return rec.Confirm(ctx)
+	}
+	return err
 }
 
 // SignOut ends the session of r, if it has one.

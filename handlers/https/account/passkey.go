@@ -1,6 +1,7 @@
 package account
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -60,7 +61,7 @@ func (h *Handler) refusePasskey(w http.ResponseWriter, r *http.Request, err erro
 		h.refuse(w, r, http.StatusTooManyRequests, pages.T("account.passkey.too_many"))
 	case errors.Is(err, passkeys.ErrName):
 		h.refuse(w, r, http.StatusUnprocessableEntity, pages.T("account.passkey.bad_name"))
-	case errors.Is(err, passkeys.ErrRefused):
+	case errors.Is(err, passkeys.ErrRefused), errors.Is(err, passkeys.ErrNoPasskey), errors.Is(err, sessions.ErrNoSession):
 		https.Conn(r).AuthFailed(webAuthn, "refused")
 		h.Log.Info().Uint64("id", https.Conn(r).ID).Err(err).Msg("passkey refused")
 		h.refuse(w, r, http.StatusForbidden, pages.T("account.passkey.refused"))
@@ -131,8 +132,11 @@ func (h *Handler) finishPasskeySignIn(w http.ResponseWriter, r *http.Request) {
 		h.Accounts.Record(a.ID, attempt)
 	}
 	if err == nil {
-		s := sessions.Session{Account: a.ID, Address: a.Primary(), How: sessions.Passkey, Passkey: p.ID}
-		err = h.Sessions.SignIn(w, r, s)
+		err = h.Sessions.SignIn(w, r, sessions.Session{
+			Account: a.ID, Address: a.Primary(), How: sessions.Passkey, Passkey: p.ID,
+			// Who removes it ends the sessions that there are.
+			Confirm: func(ctx context.Context) error { _, err := h.Passkeys.Get(ctx, a.ID, p.ID); return err },
+		})
 	}
 	if err != nil {
 		h.refusePasskey(w, r, err)
