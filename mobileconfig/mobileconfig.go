@@ -7,6 +7,7 @@ package mobileconfig
 import (
 	"bytes"
 	"encoding/base64"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -129,9 +130,7 @@ func (p *Profile) identity() dict {
 // tells accounts apart and has no characters that a system could stumble over.
 func (p *Profile) identifier() string {
 	labels := strings.Split(p.Host, ".")
-	for i, j := 0, len(labels)-1; i < j; i, j = i+1, j-1 {
-		labels[i], labels[j] = labels[j], labels[i]
-	}
+	slices.Reverse(labels)
 	account := uuid.NewSHA1(uuid.NameSpaceDNS, []byte(p.Host+" "+p.Address)).String()
 	return strings.Join(labels, ".") + ".posthorn." + account[:8]
 }

@@ -83,9 +83,7 @@ func (d *Devices) register(r *http.Request, v account.Visitor, s settings, text 
 	}
 	name := s.Name
 	if c := clientNamed(s.Client); name == "" && c.ID == s.Client {
-		if name, err = d.Pages.Say(r, c.Name); err != nil {
-			return nil, false, err
-		}
+		name = d.Pages.Text(r, c.Name)
 	}
 	k, err = d.Admin.AddKey(r.Context(), v.Actor, admin.NewKey{
 		Account: v.Account.ID, PublicKey: string(text), Name: name,
@@ -110,20 +108,14 @@ func wantsJSON(r *http.Request) bool { return r.Header.Get("Accept") == "applica
 func (d *Devices) answerScript(w http.ResponseWriter, r *http.Request, v account.Visitor, k *admin.Key, f *fault) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Type", "application/json")
 	var answer any
 	if f != nil {
-		said, err := d.Pages.Say(r, f.text)
-		if err != nil {
-			d.fail(w, r, err)
-			return
-		}
-		h.Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusUnprocessableEntity)
 		answer = struct {
 			Error string `json:"error"`
-		}{said}
+		}{d.Pages.Text(r, f.text)}
 	} else {
-		h.Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusCreated)
 		answer = struct {
 			Page  string `json:"page"`

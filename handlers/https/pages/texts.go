@@ -174,8 +174,8 @@ func (c *catalogue) text(lang language.Tag, t Text, show func(any) string) (stri
 	return strings.NewReplacer(pairs...).Replace(s), nil
 }
 
-// Text returns a text in the language of a request, for answers that are no pages. One
-// that is not there is a bug, and empty.
+// Text returns a text in the language of a request, for answers that are no pages: it
+// is none of HTML. One that is not there is a bug, and empty.
 func (p *Pages) Text(r *http.Request, t Text) string {
 	s, err := p.texts.text(p.texts.match(r), t, func(v any) string { return fmt.Sprint(v) })
 	if err != nil {
