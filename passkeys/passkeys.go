@@ -193,12 +193,23 @@ func (s *Store) Rename(ctx context.Context, account, id, name string) error {
 
 // CheckName returns ErrName when a passkey cannot be called so.
 func CheckName(name string) error {
-	unprintable := func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
-	if name == "" || utf8.RuneCountInString(name) > maxName || strings.TrimSpace(name) != name || strings.ContainsFunc(name, unprintable) {
+	if utf8.RuneCountInString(name) > maxName || strings.TrimSpace(name) != name ||
+		strings.ContainsFunc(name, unprintable) || !strings.ContainsFunc(name, visible) {
 		return ErrName
 	}
 	return nil
 }
+
+// unprintable reports whether a character has no place in a name. There are letters
+// that fonts show as nothing, such as the Hangul filler, and a symbol: the Braille
+// pattern without a dot.
+func unprintable(r rune) bool {
+	return r == utf8.RuneError || r == '\u2800' || !unicode.IsPrint(r) || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
+}
+
+// visible reports whether a character shows by itself. Marks, such as those that
+// choose how an emoji looks, show on others.
+func visible(r rune) bool { return !unicode.IsSpace(r) && !unicode.IsMark(r) }
 
 // Remove deletes a passkey of an account (ErrNoPasskey).
 func (s *Store) Remove(ctx context.Context, account, id string) error {

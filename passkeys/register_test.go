@@ -39,9 +39,14 @@ func TestRegistrationRefused(t *testing.T) {
 	if _, err := h.FinishRegistration(ctx, here, "", "", "Nobody", response); !errors.Is(err, passkeys.ErrRefused) {
 		t.Errorf("nobody's: %v", err)
 	}
-	for _, name := range []string{"", " x", "x\n", "x\x00", strings.Repeat("x", 101), "\u202eevil", "\xff"} {
+	for _, name := range []string{"", "\u3164", "x\u3164", "\u115f", "\uffa0", "\u2800", "\u034f", "\ufe0f", "\u0301", " x", "x\n", "x\x00", strings.Repeat("x", 101), "\u202eevil", "\xff"} {
 		if _, err := h.register(a, newAuthenticator(t), name); !errors.Is(err, passkeys.ErrName) {
 			t.Errorf("name %.20q: %v", name, err)
+		}
+	}
+	for _, name := range []string{"x", "Ann’s phone ❤\ufe0f", "전화", "e\u0301", "👍🏽", "<b>", strings.Repeat("ß", 100)} {
+		if err := passkeys.CheckName(name); err != nil {
+			t.Errorf("name %q: %v", name, err)
 		}
 	}
 	for _, host := range []string{"", "192.0.2.1", "::1"} {
