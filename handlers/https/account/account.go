@@ -79,22 +79,35 @@ func New(c Config) (*Handler, error) {
 func (h *Handler) Mount(mount func(pattern string, handler http.Handler)) {
 	mount("GET "+SignIn, h.open(h.showSignIn))
 	mount("POST "+SignIn, h.open(h.signIn))
-	mount("POST "+keyPath, h.open(h.signInByKey))
-	mount("POST "+signOutPath, h.open(h.signOut))
 	mount("GET "+Home+"{$}", h.SignedIn(h.overview))
 	mount("GET "+activityPath, h.SignedIn(h.activity))
-	mount("POST "+activityPath+"/connection", h.SignedIn(h.endConnection))
 	mount("GET "+securityPath, h.SignedIn(h.security))
-	mount("POST "+securityPath+"/password", h.SignedIn(h.changePassword))
-	mount("POST "+securityPath+"/session", h.SignedIn(h.endSession))
-	mount("POST "+securityPath+"/sessions", h.SignedIn(h.endSessions))
-	mount("POST "+passkeyPath+"/sign-in/begin", h.open(h.beginPasskeySignIn))
-	mount("POST "+passkeyPath+"/sign-in/finish", h.open(h.finishPasskeySignIn))
-	mount("POST "+passkeyPath+"/register/begin", h.SignedIn(h.beginPasskey))
-	mount("POST "+passkeyPath+"/register/finish", h.SignedIn(h.finishPasskey))
-	mount("POST "+passkeyPath+"/rename", h.SignedIn(h.renamePasskey))
-	mount("POST "+passkeyPath+"/remove", h.SignedIn(h.removePasskey))
-	mount(Home, h.open(func(w http.ResponseWriter, r *http.Request) { h.Pages.Error(w, r, http.StatusNotFound) }))
+	forms := map[string]http.Handler{ // that have no page of their own
+		keyPath:                          h.open(h.signInByKey),
+		signOutPath:                      h.open(h.signOut),
+		activityPath + "/connection":     h.SignedIn(h.endConnection),
+		securityPath + "/password":       h.SignedIn(h.changePassword),
+		securityPath + "/session":        h.SignedIn(h.endSession),
+		securityPath + "/sessions":       h.SignedIn(h.endSessions),
+		passkeyPath + "/sign-in/begin":   h.open(h.beginPasskeySignIn),
+		passkeyPath + "/sign-in/finish":  h.open(h.finishPasskeySignIn),
+		passkeyPath + "/register/begin":  h.SignedIn(h.beginPasskey),
+		passkeyPath + "/register/finish": h.SignedIn(h.finishPasskey),
+		passkeyPath + "/rename":          h.SignedIn(h.renamePasskey),
+		passkeyPath + "/remove":          h.SignedIn(h.removePasskey),
+	}
+	for path, form := range forms {
+		mount("POST "+path, form)
+	}
+	// For GET alone: http.ServeMux would think that every method is one of a path's.
+	mount("GET "+Home, h.open(func(w http.ResponseWriter, r *http.Request) {
+		if forms[r.URL.Path] != nil {
+			w.Header().Set("Allow", http.MethodPost)
+			h.Pages.Error(w, r, http.StatusMethodNotAllowed)
+			return
+		}
+		h.Pages.Error(w, r, http.StatusNotFound)
+	}))
 	mount("GET "+Home[:len(Home)-1], http.RedirectHandler(Home, http.StatusMovedPermanently))
 }
 

@@ -89,8 +89,19 @@ func (c *Console) Mount(mount func(pattern string, handler http.Handler)) {
 	for _, v := range views {
 		mount("GET "+Home+v.path, c.view(v.name))
 	}
-	mount(Home, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.pages.Error(w, r, http.StatusNotFound) }))
+	mount(Home, http.HandlerFunc(c.nothing))
 	mount("GET "+Home[:len(Home)-1], http.RedirectHandler(Home, http.StatusMovedPermanently))
+}
+
+// nothing answers requests for what is not there, and those with a method that no page
+// has. Its pattern has none: one for GET would be at odds with the API's.
+func (c *Console) nothing(w http.ResponseWriter, r *http.Request) {
+	status := http.StatusNotFound
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		status = http.StatusMethodNotAllowed
+	}
+	c.pages.Error(w, r, status)
 }
 
 // view is what a page's template shows.

@@ -110,6 +110,11 @@ func TestNotThere(t *testing.T) {
 			t.Errorf("%s: %d, want %d", path, w.Code, want)
 		}
 	}
+	w := httptest.NewRecorder()
+	m.ServeHTTP(w, httptest.NewRequest("POST", "/admin/accounts", nil))
+	if w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD" {
+		t.Errorf("POST: %d, %v", w.Code, w.Header())
+	}
 }
 
 // The texts that scripts show are there, and no others.
