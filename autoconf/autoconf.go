@@ -75,6 +75,25 @@ func (d *Deployment) sharedName(s *Service) string {
 	return s.SharedName
 }
 
+// Believed returns d as clients shall be told of it now, which want to believe the
+// certificate that a server shows: without the shared port of a service where
+// selfSigned says that its name has none of a CA, and that the name of the dedicated
+// ports has one. left are the names that are left out. Where all offer ALPN, or there
+// is no choice, nothing is.
+func (d *Deployment) Believed(selfSigned func(name string) bool) (told *Deployment, left []string) {
+	believed := *d
+	if d.ALPN {
+		return &believed, nil
+	}
+	for _, s := range []*Service{&believed.IMAP, &believed.Submission} {
+		if s.SharedName != "" && s.SharedPort != 0 && s.TLSPort != 0 && selfSigned(s.SharedName) && !selfSigned(s.Host) {
+			left = append(left, s.SharedName)
+			s.SharedPort = 0
+		}
+	}
+	return &believed, left
+}
+
 func (d *Deployment) name() string {
 	if d.Name != "" {
 		return d.Name

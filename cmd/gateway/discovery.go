@@ -22,9 +22,9 @@ func (g *gateway) mountDiscovery(s *https.Server) error {
 	}
 	h := &discovery.Handler{Port: int(g.published(alpn.Shared)), PolicyDomains: g.cfg.Domains}
 	if g.cfg.Autoconfig.Enabled {
-		h.Domains = g.deployments()
+		h.Domains, h.SelfSigned = g.deployments(), g.selfSigned
 		for i := range h.Domains {
-			g.leaveOutUntrusted(&h.Domains[i])
+			g.warnOfUntrusted(&h.Domains[i])
 		}
 	}
 	if g.cfg.WebNames.MTASTS != "" {
@@ -80,21 +80,16 @@ func (g *gateway) service(z *zone.Deployment, names []string, tls, startTLS alpn
 	}
 }
 
-// leaveOutUntrusted takes the shared port out where clients would not believe its
-// certificate, and would believe that of other ports.
-func (g *gateway) leaveOutUntrusted(d *autoconf.Deployment) {
-	if d.ALPN {
-		return
-	}
-	for _, s := range []*autoconf.Service{&d.IMAP, &d.Submission} {
-		if s.SharedName != "" && s.TLSPort != 0 && g.selfSigned(s.SharedName) && !g.selfSigned(s.Host) {
-			g.log.Warn().Str("name", s.SharedName).Msg("mail programs are not told of the shared port, as no CA's certificate is for this name: " +
-				"get one (tls.files, tls.acme), or set autoconfig.alpn where all offer ALPN")
-			s.SharedPort = 0
-		}
+// warnOfUntrusted says which ways in mail programs are not told of.
+func (g *gateway) warnOfUntrusted(d *autoconf.Deployment) {
+	_, left := d.Believed(g.selfSigned)
+	for _, name := range left {
+		g.log.Warn().Str("name", name).Msg("mail programs are not told of the shared port, as no CA's certificate is for this name: " +
+			"get one (tls.files, tls.acme), or set autoconfig.alpn where all offer ALPN")
 	}
 }
 
+// selfSigned reports whether a name has no certificate of a CA at the moment.
 func (g *gateway) selfSigned(name string) bool {
 	status, err := g.certs.StatusOf(name)
 	return err == nil && slices.ContainsFunc(status, func(s certs.Status) bool { return s.Source == certs.SelfSigned })

@@ -24,6 +24,9 @@ import (
 type Handler struct {
 	// Domains are the mail domains whose settings are told.
 	Domains []autoconf.Deployment
+	// SelfSigned reports whether the certificate that a server name has now is none of
+	// a CA; nil: all are. See autoconf.Deployment.Believed.
+	SelfSigned func(name string) bool
 	// Port is where HTTPS is, as clients see it; zero: 443.
 	Port int
 	// Policy is the MTA-STS policy of PolicyDomains; nil: there is none.
@@ -66,7 +69,7 @@ func (h *Handler) Mount(m Mounter) {
 		}
 	}
 	for host, d := range hosts {
-		s := &settings{host: host, domain: d, byDomain: byDomain, port: h.Port}
+		s := &settings{host: host, domain: d, byDomain: byDomain, port: h.Port, selfSigned: h.SelfSigned}
 		s.mount(m)
 	}
 	h.mountPolicy(m)
@@ -113,6 +116,8 @@ type settings struct {
 	domain   *autoconf.Deployment
 	byDomain map[string]*autoconf.Deployment
 	port     int
+
+	selfSigned func(name string) bool // nil: none is
 }
 
 func (s *settings) mount(m Mounter) {
@@ -136,9 +141,17 @@ const outlookPath = "/autodiscover/autodiscover.xml"
 func (s *settings) about(address string) (d *autoconf.Deployment, normal string) {
 	normal, err := accounts.ParseAddress(address)
 	if err != nil {
-		return s.domain, ""
+		return s.told(s.domain), ""
 	}
-	return s.byDomain[normal[strings.LastIndexByte(normal, '@')+1:]], normal
+	return s.told(s.byDomain[normal[strings.LastIndexByte(normal, '@')+1:]]), normal
+}
+
+// told returns what to tell of a domain at the moment; nil for nil.
+func (s *settings) told(d *autoconf.Deployment) *autoconf.Deployment {
+	if d != nil && s.selfSigned != nil {
+		d, _ = d.Believed(s.selfSigned)
+	}
+	return d
 }
 
 func (s *settings) serveThunderbird(w http.ResponseWriter, r *http.Request) {
@@ -159,7 +172,7 @@ const xmlType = "text/xml; charset=utf-8"
 
 // serveOutlookGet tells clients that do not say whom they ask about.
 func (s *settings) serveOutlookGet(w http.ResponseWriter, r *http.Request) {
-	text := s.domain.Outlook("")
+	text := s.told(s.domain).Outlook("")
 	if text == nil {
 		http.NotFound(w, r)
 		return

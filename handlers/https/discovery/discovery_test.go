@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -274,5 +275,27 @@ func TestSecurityTXT(t *testing.T) {
 	}
 	if status, _, text := start(t, file(time.Now().Add(-time.Second))).ask("GET", "example.org", target, ""); status != 404 {
 		t.Errorf("when it is over: %d %q", status, text)
+	}
+}
+
+// A certificate that a CA issues, or one that is put in its place, counts from the
+// next question on.
+func TestCertificateChanges(t *testing.T) {
+	var bad atomic.Bool
+	g := start(t, &discovery.Handler{Domains: domains(), SelfSigned: func(name string) bool {
+		return bad.Load() && (strings.HasPrefix(name, "imap.") || strings.HasPrefix(name, "smtp."))
+	}})
+	for _, c := range []struct{ method, target, body, shared string }{
+		{"GET", "/.well-known/autoconfig/mail/config-v1.1.xml", "", "<port>443</port>"},
+		{"GET", "/autodiscover/autodiscover.xml", "", "<Port>443</Port>"},
+		{"GET", "/email.mobileconfig", "", "<integer>443</integer>"},
+	} {
+		for _, now := range []bool{false, true, false} {
+			bad.Store(now)
+			status, _, text := g.ask(c.method, "example.org", c.target, c.body)
+			if status != 200 || strings.Contains(text, c.shared) == now {
+				t.Errorf("%s, self-signed %v: %d %s", c.target, now, status, text)
+			}
+		}
 	}
 }
