@@ -285,8 +285,12 @@ func TestDevicePhone(t *testing.T) {
 	g.posthornIn(password+"\n", "account", "add", address, "--password-stdin")
 	p := browser.Start(t, g.ca).Visit(browser.View{})
 	g.signIn(p, address, password)
-	p.Open(g.web() + "/account/keys/setup?client=thunderbird")
+	p.Open(g.web() + "/account/keys/setup?client=apple")
 	p.Inspect("setup")
+	profile := g.look(browser.Eval[string](p, `document.querySelector("#apple a")?.href ?? ""`))
+	if !strings.Contains(profile, "com.apple.mail.managed") || !strings.Contains(profile, "<string>"+html.EscapeString(address)+"</string>") {
+		t.Errorf("the profile without a key: %s", profile)
+	}
 	p.Open(g.web() + "/account/keys/phone")
 	browser.Eval[bool](p, listenIn)
 	p.Type("#deltachat-password", password)

@@ -73,11 +73,15 @@ func (g *gateway) keySignIn() string {
 	if len(g.cfg.Web.AskCertificate) == 0 {
 		return ""
 	}
-	host := g.cfg.Web.AskCertificate[0]
-	if port := g.sharedPort(); port != 443 {
+	return origin(g.cfg.Web.AskCertificate[0], g.sharedPort()) + account.SignIn
+}
+
+// origin is what URLs of a host begin with.
+func origin(host string, port int) string {
+	if port != 443 {
 		host = net.JoinHostPort(host, strconv.Itoa(port))
 	}
-	return "https://" + host + account.SignIn
+	return "https://" + host
 }
 
 // mountOn mounts for requests to some hosts; none: all of them.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 
 	"posthorn/alpn"
@@ -23,7 +25,7 @@ func (g *gateway) mountDevices(p *pages.Pages, own *account.Handler, mount func(
 		}
 	}
 	d, err := devices.New(devices.Config{
-		Pages: p, Admin: g.admin, Host: g.cfg.hostname(), Log: g.log,
+		Pages: p, Admin: g.admin, Host: g.cfg.hostname(), Log: g.log, Profile: g.profileAddress,
 		Servers: func(address string) []devices.Server {
 			if s, ok := byDomain[address[strings.LastIndexByte(address, '@')+1:]]; ok {
 				return s
@@ -38,6 +40,22 @@ func (g *gateway) mountDevices(p *pages.Pages, own *account.Handler, mount func(
 		mount(pattern, own.SignedIn(h))
 	}
 	return nil
+}
+
+// profileAddress is the URL of the profile for Apple's systems that discovery serves
+// for an address; empty: none of the names under which it does is served.
+func (g *gateway) profileAddress(address string) string {
+	domain := address[strings.LastIndexByte(address, '@')+1:]
+	port := int(g.published(alpn.Shared))
+	if !g.cfg.Autoconfig.Enabled || !slices.Contains(g.cfg.Domains, domain) || port == 0 {
+		return ""
+	}
+	for _, host := range []string{domain, "autoconfig." + domain} {
+		if g.certs.Named(host) {
+			return origin(host, port) + "/email.mobileconfig?email=" + url.QueryEscape(address)
+		}
+	}
+	return ""
 }
 
 // serversOf are the ways in to a service, the usual ones first.

@@ -35,6 +35,9 @@ type Config struct {
 	// Servers returns the ways in for mail programs of an account with an address,
 	// the best to type in first.
 	Servers func(address string) []Server
+	// Profile returns the URL of a profile for Apple's systems that sets up an address
+	// and has the device ask for its password; empty: there is none.
+	Profile func(address string) string
 	Log     zerolog.Logger
 }
 

@@ -49,14 +49,15 @@ var servers = []devices.Server{
 // world is the pages, over HTTPS, with a real service below.
 type world struct {
 	*admin.Service
-	t      *testing.T
-	url    string
-	ways   []devices.Server // what the pages say
-	client *http.Client
-	mux    string // its address
-	log    *muxtest.Log
-	alice  *accounts.Account
-	bob    *accounts.Account
+	t       *testing.T
+	url     string
+	ways    []devices.Server // what the pages say
+	profile string           // URL of one without a key
+	client  *http.Client
+	mux     string // its address
+	log     *muxtest.Log
+	alice   *accounts.Account
+	bob     *accounts.Account
 }
 
 func newWorld(t *testing.T) *world { return worldOf(t, "alice@example.org") }
@@ -89,7 +90,9 @@ func (w *world) serve() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	d, err := devices.New(devices.Config{Pages: p, Admin: w.Service, Host: "mail.example.org", Servers: func(string) []devices.Server { return w.ways }, Log: zerolog.New(w.log)})
+	d, err := devices.New(devices.Config{Pages: p, Admin: w.Service, Host: "mail.example.org", Log: zerolog.New(w.log),
+		Servers: func(string) []devices.Server { return w.ways }, Profile: func(string) string { return w.profile },
+	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -133,7 +136,7 @@ type answer struct {
 
 // text is what somebody reads, without tags and in one line.
 func (a *answer) text() string {
-	return strings.Join(strings.Fields(untagged(strings.ReplaceAll(a.body, "</td>", " </td>"))), " ")
+	return strings.Join(strings.Fields(untagged(strings.NewReplacer("</td>", " </td>", "<br>", " ").Replace(a.body))), " ")
 }
 
 func untagged(html string) string {

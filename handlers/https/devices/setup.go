@@ -19,6 +19,9 @@ type program struct {
 	Open bool
 	// Muttrc is settings for mutt; empty for other programs.
 	Muttrc string
+	// Profile is the URL of a profile without a key; empty: there is none for the
+	// program.
+	Profile string
 	ways
 }
 
@@ -35,8 +38,11 @@ func (d *Devices) programs(v account.Visitor, file, open string) []program {
 	for _, c := range clients() {
 		c.Steps = slices.DeleteFunc(c.Steps, w.lack)
 		p := program{client: c, Args: args, Open: c.ID == open, ways: w}
-		if c.ID == "mutt" {
+		switch c.ID {
+		case "mutt":
 			p.Muttrc = muttrc(address, file, w)
+		case "apple":
+			p.Profile = d.Profile(address)
 		}
 		all = append(all, p)
 	}

@@ -40,9 +40,24 @@ func TestSetup(t *testing.T) {
 			t.Errorf("%s: open %t: %s", name, open, text)
 		}
 	}
-	for _, row := range []string{"IMAP mail.example.org 443 SSL/TLS with ALPN “imap”", "SMTP mail.example.org 587 STARTTLS", "IMAP imap.example.org 443 SSL/TLS"} {
+	for _, row := range []string{"IMAP mail.example.org SSL/TLS with ALPN “imap” 443", "SMTP mail.example.org STARTTLS 587", "IMAP imap.example.org SSL/TLS 443"} {
 		if !strings.Contains(a.text(), row) {
 			t.Errorf("the table lacks %q: %s", row, a.text())
+		}
+	}
+}
+
+// The profile that asks for a password is for Apple's systems, where there is one.
+func TestProfileWithoutKey(t *testing.T) {
+	w := newWorld(t)
+	for _, profile := range []string{"", "https://example.org/email.mobileconfig?email=alice%40example.org"} {
+		w.profile = profile
+		a := w.get("/account/keys/setup")
+		_, apple, _ := strings.Cut(a.body, `<details id="apple">`)
+		apple, _, _ = strings.Cut(apple, "</details>")
+		if strings.Contains(apple, ".mobileconfig?") != (profile != "") || strings.Count(a.body, ".mobileconfig?") > 1 ||
+			!strings.Contains(apple, `<a href="`+html.EscapeString(profile)+`">`) && profile != "" {
+			t.Errorf("%q: %s", profile, apple)
 		}
 	}
 }
