@@ -28,7 +28,7 @@ func (c *cli) tokenAddCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "add NAME",
 		Short:   "Make a token and print it",
-		Long:    "Make a token. It is printed on standard output, once: it is stored in a form from\nwhich nobody can read it again. It is good for 90 days, if nothing else is said.",
+		Long:    "Make a token. It is printed on standard output, once: it is stored in a form from\nwhich nobody can read it again. It is good for 90 days, if nothing else is\nsaid, and for two years at most.",
 		Example: "  (umask 077; posthorn token add monitoring > token)\n  posthorn token add helpdesk --scope accounts --expires 30d",
 		Args:    c.args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
