@@ -3,17 +3,20 @@ package main
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
 )
 
 const (
-	// headroom is how much garbage may gather before it is collected; more than
-	// a third of what lives may in any case. A small heap is thus collected
-	// seldom, which saves processor time, and one that thousands of idle
-	// connections make large is kept dense.
-	headroom = 48 << 20
+	// heapRoom is what may be taken by what lives and the garbage that gathers
+	// before it is collected; but garbage may take leastGarbage in any case, and a
+	// third of what lives. A small heap is thus collected seldom, which saves
+	// processor time, and one that thousands of idle connections make large is
+	// kept dense: what lives of those that have come since the last collection
+	// lies scattered among their garbage.
+	heapRoom, leastGarbage = 72 << 20, 24 << 20
 	// leastPercent and mostPercent bound the garbage in relation to what lives.
 	leastPercent, mostPercent = 33, 300
 	// memoryTick is how often tendMemory looks.
@@ -40,11 +43,16 @@ func tendMemory(ctx context.Context) error {
 	last := readActivity()
 	trimmed, quiet := last, trimTicks
 	gc := collector{fixed: os.Getenv("GOGC") != ""}
+	collected := make(chan struct{}, 1)
+	afterCollection(collected)
 	for {
-		gc.adapt(last.live)
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-collected:
+			gc.adapt(readActivity().live)
+			afterCollection(collected)
+			continue
 		case <-tick.C:
 		}
 		now := readActivity()
@@ -60,16 +68,34 @@ func tendMemory(ctx context.Context) error {
 	}
 }
 
+// afterCollection sends to c, which has a buffer, when garbage has next been
+// collected.
+func afterCollection(c chan<- struct{}) {
+	garbage := new([64]byte)
+	runtime.AddCleanup(garbage, func(c chan<- struct{}) {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}, c)
+}
+
 // collector is the garbage collector's setting.
 type collector struct {
 	fixed   bool
 	percent int // 0: the default
 }
 
-// adapt sets the percentage of garbage for a heap of which so much lives. Small
-// changes are not worth stopping the world for.
+// percentage is that of garbage for a heap of which so much lives.
+func percentage(live uint64) int {
+	garbage := heapRoom - min(live, heapRoom-leastGarbage)
+	return min(max(int(garbage*100/max(live, 1)), leastPercent), mostPercent)
+}
+
+// adapt sets the percentage for a heap of which so much lives. Small changes are
+// not worth stopping the world for.
 func (c *collector) adapt(live uint64) {
-	percent := min(max(int(headroom*100/max(live, 1)), leastPercent), mostPercent)
+	percent := percentage(live)
 	if c.fixed || percent > c.percent*4/5 && percent < c.percent*5/4 {
 		return
 	}
