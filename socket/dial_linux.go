@@ -93,7 +93,7 @@ func (c *Conn) await(ctx context.Context, to *unix.RawSockaddrAny, size uintptr)
 		return ctx.Err()
 	case err != nil:
 		return err
-	case failed != nil && failed != unix.EISCONN:
+	case failed != nil:
 		return os.NewSyscallError("connect", failed)
 	}
 	return nil

@@ -22,8 +22,8 @@ type grave struct {
 // graveSize is how many descriptors stay open at most.
 const graveSize = 128
 
-// graves is one for all as no one can be too small: their owner could end, and
-// leave what lies in it open.
+// graves is one for all: of several each would keep as many open, and nobody would
+// clear one whose owner has ended.
 var graves = grave{nowhere: sync.OnceValues(func() (int, error) {
 	return unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
 })}
