@@ -47,7 +47,11 @@ func (s *base) below(b []byte, amid bool) (n int, err error) {
 	if n > 0 {
 		s.move()
 	}
-	if err == io.EOF && amid {
+	switch {
+	case err != io.EOF:
+	case n > 0: // it comes again, when what it is the end of is known
+		err = nil
+	case amid:
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err

@@ -30,17 +30,24 @@ func (c *oneWay) SetWriteDeadline(time.Time) error { return nil }
 
 // ways are how octets may come.
 func ways(in string) map[string]io.Reader {
-	return map[string]io.Reader{"whole": strings.NewReader(in), "by octets": iotest.OneByteReader(strings.NewReader(in))}
+	return map[string]io.Reader{
+		"whole": strings.NewReader(in), "by octets": iotest.OneByteReader(strings.NewReader(in)),
+		"with its end": iotest.DataErrReader(strings.NewReader(in)), // as crypto/tls has it
+	}
 }
 
-// sameByOctets wants a stream to read the same whatever pieces it comes in, and no
+// sameInPieces wants a stream to read the same whatever pieces it comes in, and no
 // more than there is.
-func sameByOctets(t *testing.T, in []byte, stream func(io.Reader) io.Reader) {
+func sameInPieces(t *testing.T, in []byte, stream func(io.Reader) io.Reader) {
 	t.Helper()
-	whole, err1 := io.ReadAll(stream(bytes.NewReader(in)))
-	octets, err2 := io.ReadAll(stream(iotest.OneByteReader(bytes.NewReader(in))))
-	if !bytes.Equal(whole, octets) || (err1 == nil) != (err2 == nil) || len(whole) > len(in) {
-		t.Errorf("%q, %v; by octets %q, %v", whole, err1, octets, err2)
+	want, wantErr := io.ReadAll(stream(bytes.NewReader(in)))
+	if len(want) > len(in) {
+		t.Errorf("%d octets of %d", len(want), len(in))
+	}
+	for how, r := range ways(string(in)) {
+		if got, err := io.ReadAll(stream(r)); !bytes.Equal(got, want) || (err == nil) != (wantErr == nil) {
+			t.Errorf("%s: %q, %v; whole: %q, %v", how, got, err, want, wantErr)
+		}
 	}
 }
 

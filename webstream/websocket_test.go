@@ -233,7 +233,7 @@ func FuzzWebSocket(f *testing.F) {
 	f.Add([]byte("\x82\x03abc\x89\x00\x88\x00"), true)
 	f.Add([]byte("\x02\xfe\x00\x7e\x00\x00\x00\x00"), false)
 	f.Fuzz(func(t *testing.T, in []byte, client bool) {
-		sameByOctets(t, in, func(r io.Reader) io.Reader {
+		sameInPieces(t, in, func(r io.Reader) io.Reader {
 			if client {
 				return webstream.Client(&oneWay{Reader: r})
 			}
