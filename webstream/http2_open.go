@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
@@ -66,7 +67,7 @@ func Open(nc net.Conn, r *http.Request) (s *HTTP2, status int, err error) {
 	for answer.status < 200 {
 		if _, err := s.step(); err != nil {
 			return nil, 0, err
-		} else if s.err != nil && answer.status == 0 {
+		} else if s.err != nil && answer.status < 200 {
 			return nil, 0, io.ErrUnexpectedEOF
 		}
 	}
@@ -176,7 +177,8 @@ func (o *Opening) single() bool {
 	return false
 }
 
-// request reads the header block of a request (RFC 9113 section 8.3.1).
+// request reads the header block of a request; false: it is malformed, or has more
+// than those of this package have (RFC 9113 section 8.2.1, 8.3.1).
 func (o *Opening) request(flags http2.Flags, payload []byte) bool {
 	block, ok := fragment(flags, payload)
 	if !ok {
@@ -198,13 +200,17 @@ func (o *Opening) request(flags http2.Flags, payload []byte) bool {
 			pseudo[f.Name] = f.Value
 			continue
 		}
-		if f.Name == "content-length" || f.Name != strings.ToLower(f.Name) {
+		if f.Name == "content-length" || f.Name != strings.ToLower(f.Name) ||
+			!httpguts.ValidHeaderFieldName(f.Name) || !httpguts.ValidHeaderFieldValue(f.Value) {
 			return false
 		}
 		r.Header.Add(f.Name, f.Value)
 	}
 	r.Method, r.Host, r.RequestURI = pseudo[":method"], pseudo[":authority"], pseudo[":path"]
-	if r.URL, err = url.ParseRequestURI(r.RequestURI); err != nil || len(pseudo) != 4 || pseudo[":scheme"] != "https" {
+	if len(pseudo) != 4 || r.Method == "" || r.Host == "" || !httpguts.ValidHostHeader(r.Host) || pseudo[":scheme"] != "https" {
+		return false
+	}
+	if r.URL, err = url.ParseRequestURI(r.RequestURI); err != nil {
 		return false
 	}
 	o.Request = r
