@@ -130,6 +130,41 @@ func TestHTTP2Frames(t *testing.T) {
 	}
 }
 
+// A peer whose frame comes while our direction is ended has its answer after that.
+func TestHTTP2AnswersWhileClosing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		o, _ := webstream.ParseOpening(opening(t))
+		accepted := make(chan *webstream.HTTP2, 1)
+		go func() {
+			s, err := o.Accept(far, nil)
+			if err != nil {
+				t.Error(err)
+			}
+			accepted <- s
+		}()
+		if _, err := near.Read(make([]byte, 4096)); err != nil {
+			t.Fatal(err)
+		}
+		s := <-accepted
+		go s.CloseWrite()
+		read := make(chan struct{})
+		go func() { io.Copy(io.Discard, s); close(read) }()
+		synctest.Wait()
+		io.WriteString(near, h2(http2.FramePing, 0, 0, "12345678"))
+		synctest.Wait()
+		near.SetReadDeadline(time.Now().Add(time.Second))
+		want := h2(http2.FrameData, http2.FlagDataEndStream, 1, "") + h2(http2.FramePing, http2.FlagPingAck, 0, "12345678")
+		got := make([]byte, len(want))
+		if n, err := io.ReadFull(near, got); string(got[:n]) != want {
+			t.Errorf("%q, %v", got[:n], err)
+		}
+		near.Close()
+		<-read
+		s.Abort()
+	})
+}
+
 // h2pair is both ends of a stream.
 func h2pair(t testing.TB) (client, server *webstream.HTTP2) {
 	t.Helper()

@@ -154,6 +154,7 @@ func (s *HTTP2) pay() {
 
 // CloseWrite ends our direction; the peer's goes on until it ends that.
 func (s *HTTP2) CloseWrite() error {
+	defer s.pay()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.end()
