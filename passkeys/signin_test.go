@@ -67,6 +67,15 @@ func TestSignInRefused(t *testing.T) {
 		t.Errorf("replayed in another ceremony: %v", err)
 	}
 
+	creation, id, err := h.BeginRegistration(ctx, here, a.ID, a.Primary())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mixed := *options // with the challenge of one for registering
+	mixed.Response.Challenge = creation.Response.Challenge
+	if _, _, err := h.FinishSignIn(ctx, here, id, device.get(&mixed, here.Origin)); !errors.Is(err, passkeys.ErrRefused) {
+		t.Errorf("a ceremony for registering: %v", err)
+	}
 	for _, garbage := range []string{"", "{}", "null", "[]", `{"id":"x"}`, strings.Repeat("[", 60_000)} {
 		_, id, _ := h.BeginSignIn(here)
 		if _, _, err := h.FinishSignIn(ctx, here, id, []byte(garbage)); !errors.Is(err, passkeys.ErrRefused) {

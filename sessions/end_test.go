@@ -43,6 +43,11 @@ func TestEnds(t *testing.T) {
 			_, err := h.Keys.Remove(h.t.Context(), f)
 			return err
 		},
+		"key moved": func(h *house, _ *accounts.Account, f authkeys.Fingerprint) error {
+			other := h.account("other@example.org")
+			_, err := h.Keys.Remove(h.t.Context(), f)
+			return errors.Join(err, h.Keys.Add(h.t.Context(), authkeys.Key{Fingerprint: f, Account: other.ID, Name: "k", Type: "Ed25519"}))
+		},
 		"key for mail only": change(func(k *authkeys.Key) { k.Scope = authkeys.ScopeIMAP }),
 		"key expired": func(h *house, a *accounts.Account, f authkeys.Fingerprint) error {
 			err := change(func(k *authkeys.Key) { k.Expires = time.Now().Add(time.Second) })(h, a, f)

@@ -134,6 +134,15 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
+// With privacy nothing tells where somebody was.
+func TestPrivacy(t *testing.T) {
+	h := newHouse(t)
+	h.Manager = sessions.New(sessions.Config{Store: h.KV, Accounts: h.Accounts, Keys: h.Keys, Privacy: true})
+	if s := h.signIn(by(h.account("ann@example.org"))).current(); s == nil || s.Remote != "" {
+		t.Errorf("%+v", s)
+	}
+}
+
 // A token that somebody has planted becomes nobody's, and the one before a sign-in
 // is of no use after it.
 func TestFixation(t *testing.T) {

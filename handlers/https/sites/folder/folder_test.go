@@ -227,6 +227,7 @@ func TestManyFiles(t *testing.T) {
 		files[fmt.Sprintf("%d.bin", i)] = strings.Repeat(string(rune('a'+i%26)), 900<<10)
 	}
 	f := open(t, tree(t, files))
+	before := inUse()
 	for range 2 {
 		for name, content := range files {
 			if w, err := serve(f, "GET", "/"+name); err != nil || w.Body.String() != content {
@@ -234,6 +235,19 @@ func TestManyFiles(t *testing.T) {
 			}
 		}
 	}
+	if grown := inUse() - before; grown > 36<<20 {
+		t.Errorf("%d MiB are kept", grown>>20)
+	}
+	runtime.KeepAlive(f)
+	runtime.KeepAlive(files)
+}
+
+// inUse is how much memory is used after what is not has been given back.
+func inUse() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // TestBecomesAnother: a file that is cut off, removed, or becomes a folder or a
@@ -279,12 +293,6 @@ func TestKeepsNoRequest(t *testing.T) {
 		files[fmt.Sprintf("%d.txt", i)] = "x"
 	}
 	f := open(t, tree(t, files))
-	inUse := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
 	before := inUse()
 	for i := range n {
 		path := fmt.Sprintf("/%d.txt", i)
@@ -297,4 +305,33 @@ func TestKeepsNoRequest(t *testing.T) {
 		t.Errorf("%d files take %d KiB", n, grown>>10)
 	}
 	runtime.KeepAlive(f)
+}
+
+// TestBeside: a compressed file that comes or goes counts, whatever is in memory.
+func TestBeside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := tree(t, map[string]string{"x.txt": "hello"})
+		path := filepath.Join(dir, "x.txt")
+		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-time.Hour)); err != nil { // by the time of the test
+			t.Fatal(err)
+		}
+		f := open(t, dir)
+		for _, c := range []struct {
+			change func() error
+			want   string
+		}{
+			{func() error { return nil }, "hello"},
+			{func() error { return os.WriteFile(path+".gz", []byte("packed"), 0o644) }, "packed"},
+			{func() error { return os.WriteFile(path+".gz", []byte("packed anew"), 0o644) }, "packed anew"},
+			{func() error { return os.Remove(path + ".gz") }, "hello"},
+		} {
+			if err := c.change(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(1100 * time.Millisecond)
+			if w, err := serve(f, "GET", "/x.txt", "Accept-Encoding: gzip"); err != nil || w.Body.String() != c.want {
+				t.Errorf("%q, %v; want %q", w.Body, err, c.want)
+			}
+		}
+	})
 }
