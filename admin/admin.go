@@ -96,6 +96,8 @@ type Actor struct {
 	Operator bool
 	// Scope is what others may do to everybody's.
 	Scope Scope
+	// Token is the one that lets the actor in; nil: something else does.
+	Token *Token
 	// Account is the ID of the one account that the actor may manage for
 	// itself: its password, keys and connections; empty: none.
 	Account string

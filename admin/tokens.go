@@ -39,7 +39,7 @@ type Token struct {
 type NewToken struct {
 	Name    string    `json:"name"`
 	Scope   Scope     `json:"scope" enum:"read,accounts,all"`
-	Expires time.Time `json:"expires,omitzero" doc:"Absent: after 90 days. At most two years from now."`
+	Expires time.Time `json:"expires,omitzero" doc:"Absent: after 90 days, or when the token expires that makes it. At most two years from now, and not after that token."`
 }
 
 // CreatedToken is a new token. This is the only time that anybody sees its text.
@@ -65,12 +65,17 @@ const tokenMark = "posthorn_"
 // tokenRecord is a token as the store has it.
 type tokenRecord struct {
 	Token
+	// Maker is the ID of the token that made this one, with which it ends; empty:
+	// no token did.
+	Maker string `json:"maker,omitempty"`
 	// Hash is the SHA-256 of the text, which is as long as random keys are:
 	// nothing is gained by a slow one.
 	Hash []byte `json:"hash"`
 }
 
-// AddToken makes a token.
+// AddToken makes a token. One that a token makes expires with that one at the
+// latest, and is removed with it: whoever has got hold of a token gains nothing
+// that lasts.
 func (s *Service) AddToken(ctx context.Context, who Actor, req NewToken) (*CreatedToken, error) {
 	const action = "token add"
 	if err := s.operator(who, action); err != nil {
@@ -83,41 +88,79 @@ func (s *Service) AddToken(ctx context.Context, who Actor, req NewToken) (*Creat
 		return nil, &InvalidError{"scope", "must be read, accounts or all"}
 	}
 	at := now()
-	if req.Expires.IsZero() {
-		req.Expires = at.Add(tokenLife)
-	}
-	if err := checkExpires(req.Expires); err != nil {
+	expires, err := req.end(at, who.Token)
+	if err != nil {
 		return nil, err
 	}
-	if req.Expires.After(at.Add(maxTokenLife)) {
-		return nil, &InvalidError{"expires", "is more than two years from now"}
-	}
 	t := &CreatedToken{Token: Token{
-		ID: strings.ToLower(rand.Text()[:10]), Name: req.Name, Scope: req.Scope, By: who.Name, Created: at, Expires: req.Expires.UTC(),
+		ID: strings.ToLower(rand.Text()[:10]), Name: req.Name, Scope: req.Scope, By: who.Name, Created: at, Expires: expires,
 	}}
 	t.Text = tokenMark + t.ID + "_" + rand.Text()
 	ev := Event{Action: action, Detail: fmt.Sprintf("token %s (%s)", t.ID, t.Name)}
-	err := s.do(ctx, who, &ev, func() error {
+	err = s.do(ctx, who, &ev, func() error {
 		ev.after(t.Token)
 		hash := sha256.Sum256([]byte(t.Text))
-		return s.Store.Update(ctx, func(tx store.Tx) error {
-			n := 0
-			for _, err := range tx.Scan(ctx, tokenPrefix) {
-				if err != nil {
-					return err
-				}
-				n++
-			}
-			if n >= maxTokens {
-				return &InvalidError{"token", "there are too many: remove some"}
-			}
-			return putToken(tx, &tokenRecord{t.Token, hash[:]})
-		})
+		rec := &tokenRecord{Token: t.Token, Hash: hash[:]}
+		if who.Token != nil {
+			rec.Maker = who.Token.ID
+		}
+		return s.Store.Update(ctx, func(tx store.Tx) error { return addToken(ctx, tx, rec) })
 	})
 	if err != nil {
 		return nil, err
 	}
 	return t, nil
+}
+
+// end says when a token expires that is made at a time, by a token unless that is nil.
+func (n *NewToken) end(at time.Time, maker *Token) (time.Time, error) {
+	end := n.Expires
+	if end.IsZero() {
+		end = at.Add(tokenLife)
+		if maker != nil && end.After(maker.Expires) {
+			end = maker.Expires
+		}
+	}
+	switch err := checkExpires(end); {
+	case err != nil:
+		return end, err
+	case end.After(at.Add(maxTokenLife)):
+		return end, &InvalidError{"expires", "is more than two years from now"}
+	case maker != nil && end.After(maker.Expires):
+		return end, &InvalidError{"expires", "is later than that of the token that makes it"}
+	}
+	return end.UTC(), nil
+}
+
+func addToken(ctx context.Context, tx store.Tx, rec *tokenRecord) error {
+	all, err := tokens(ctx, tx)
+	switch {
+	case err != nil:
+		return err
+	case len(all) >= maxTokens:
+		return &InvalidError{"token", "there are too many: remove some"}
+	}
+	if rec.Maker != "" { // it may have been removed since it was shown
+		if _, err := getToken(ctx, tx, rec.Maker); err != nil {
+			return err
+		}
+	}
+	return putToken(tx, rec)
+}
+
+// tokens returns all, in no order.
+func tokens(ctx context.Context, r store.Reader) (all []*tokenRecord, err error) {
+	for item, err := range r.Scan(ctx, tokenPrefix) {
+		if err != nil {
+			return nil, err
+		}
+		rec, err := decodeToken(item.Value)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rec)
+	}
+	return all, nil
 }
 
 // ListTokens returns all tokens, oldest first; those that have expired among
@@ -127,15 +170,12 @@ func (s *Service) ListTokens(ctx context.Context, who Actor) ([]Token, error) {
 	if err := s.operator(who, action); err != nil {
 		return nil, err
 	}
-	all := []Token{}
-	for item, err := range s.Store.Scan(ctx, tokenPrefix) {
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", action, err)
-		}
-		rec, err := decodeToken(item.Value)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", action, err)
-		}
+	recs, err := tokens(ctx, s.Store)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", action, err)
+	}
+	all := make([]Token, 0, len(recs))
+	for _, rec := range recs {
 		all = append(all, rec.Token)
 	}
 	slices.SortFunc(all, func(a, b Token) int { return a.Created.Compare(b.Created) })
@@ -155,8 +195,8 @@ func (s *Service) ShowToken(ctx context.Context, who Actor, id string) (*Token, 
 	return &rec.Token, nil
 }
 
-// RemoveToken revokes a token. It does not count from the next request on, and a
-// backup that it is getting breaks off.
+// RemoveToken revokes a token, and those that were made with it. They do not count
+// from the next request on, and a backup that one is getting breaks off.
 func (s *Service) RemoveToken(ctx context.Context, who Actor, id string) error {
 	const action = "token remove"
 	if err := s.operator(who, action); err != nil {
@@ -168,9 +208,38 @@ func (s *Service) RemoveToken(ctx context.Context, who Actor, id string) error {
 	}
 	ev := Event{Action: action, Detail: fmt.Sprintf("token %s (%s)", rec.ID, rec.Name)}
 	return s.do(ctx, who, &ev, func() error {
+		made := 0
+		err := s.Store.Update(ctx, func(tx store.Tx) (err error) {
+			made, err = removeToken(ctx, tx, id)
+			return err
+		})
 		ev.before(rec.Token)
-		return s.Store.Update(ctx, func(tx store.Tx) error { return tx.Delete(tokenPrefix + id) })
+		if made > 0 {
+			ev.Detail += fmt.Sprintf(", tokens made with it: %d", made)
+		}
+		return err
 	})
+}
+
+// removeToken removes a token with those that it made, and those that these made, and
+// returns how many they were.
+func removeToken(ctx context.Context, tx store.Tx, id string) (made int, err error) {
+	all, err := tokens(ctx, tx)
+	if err != nil {
+		return 0, err
+	}
+	gone := []string{id}
+	for i := 0; i < len(gone); i++ {
+		for _, rec := range all {
+			if rec.Maker == gone[i] {
+				gone = append(gone, rec.ID)
+			}
+		}
+		if err := tx.Delete(tokenPrefix + gone[i]); err != nil {
+			return 0, err
+		}
+	}
+	return len(gone) - 1, nil
 }
 
 // byToken returns whom a token's text stands for (errBadToken).
@@ -192,7 +261,7 @@ func (s *Service) byToken(ctx context.Context, text string) (Actor, error) {
 		return Actor{}, errBadToken
 	}
 	s.tokenUsed(ctx, rec)
-	return Actor{Name: fmt.Sprintf("token %s (%s)", rec.ID, rec.Name), Scope: rec.Scope}, nil
+	return Actor{Name: fmt.Sprintf("token %s (%s)", rec.ID, rec.Name), Scope: rec.Scope, Token: &rec.Token}, nil
 }
 
 // tokenUsed notes when a token was used, at most once a minute.

@@ -19,7 +19,8 @@ func (c *cli) tokenCmd() *cobra.Command {
 		Long: `A token lets a program administer the gateway over HTTPS, where admin.host is
 configured: with "Authorization: Bearer TOKEN", or with --server and --token-file. Its
 scope says what it may do: "read" sees everything but secrets, "accounts" also changes
-accounts with all that is theirs, "all" may do everything.`,
+accounts with all that is theirs, "all" may do everything. A token that is made with a
+token expires with that one at the latest, and is removed with it.`,
 	}, c.tokenAddCmd(), c.tokenListCmd(), c.tokenRemoveCmd())
 }
 
