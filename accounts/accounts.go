@@ -150,6 +150,33 @@ func (s *Store) List(ctx context.Context) iter.Seq2[*Account, error] {
 	}
 }
 
+// ListAfter yields the accounts in the order of their primary addresses, but for those
+// up to an address. What changes meanwhile may be there or not.
+func (s *Store) ListAfter(ctx context.Context, address string) iter.Seq2[*Account, error] {
+	return func(yield func(*Account, error) bool) {
+		for item, err := range s.kv.ScanAfter(ctx, addressPrefix, addressPrefix+address) {
+			var a *Account
+			if err == nil {
+				a, err = getAccount(ctx, s.kv, string(item.Value))
+			}
+			switch {
+			case errors.Is(err, ErrNoAccount): // removed meanwhile
+				continue
+			case err == nil && addressPrefix+a.Primary() != item.Key: // another one of its addresses
+				continue
+			case err != nil:
+				a, err = nil, fmt.Errorf("list accounts: %w", err)
+			}
+			if !yield(a, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Count returns how many accounts there are.
+func (s *Store) Count(ctx context.Context) (int, error) { return s.kv.Count(ctx, Prefix) }
+
 func getAccount(ctx context.Context, r store.Reader, id string) (*Account, error) {
 	if id == "" || strings.Contains(id, "/") {
 		return nil, ErrNoAccount

@@ -259,3 +259,41 @@ func TestGeneratePassword(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestListAfter: each account stands in the list once, by its primary address.
+func TestListAfter(t *testing.T) {
+	d := openDoor(t, newMemory(t), accounts.Options{})
+	bob := d.add("bob@example.org", "", "aaa@example.org", "zzz@example.org")
+	d.add("carol@example.org", "")
+	d.add("alice@example.org", "", "bobby@example.org")
+	gone := d.add("bill@example.org", "")
+	if _, err := d.Remove(t.Context(), gone.ID); err != nil {
+		t.Fatal(err)
+	}
+	list := func(after string) (all []string) {
+		for a, err := range d.ListAfter(t.Context(), after) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, a.Primary())
+		}
+		return all
+	}
+	for after, want := range map[string]string{
+		"": "alice@ bob@ carol@", "alice@example.org": "bob@ carol@", "bill@example.org": "bob@ carol@", "b": "bob@ carol@",
+		"carol@example.org": "", "aaa@example.org": "alice@ bob@ carol@",
+	} {
+		if got := strings.ReplaceAll(strings.Join(list(after), " "), "example.org", ""); got != want {
+			t.Errorf("after %q: %q, want %q", after, got, want)
+		}
+	}
+	if n, err := d.Count(t.Context()); n != 3 || err != nil {
+		t.Errorf("%d accounts, %v", n, err)
+	}
+	if err := d.RemoveAddress(t.Context(), bob.ID, bob.Primary()); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(""); len(got) != 3 || got[0] != "aaa@example.org" {
+		t.Errorf("with another primary address: %q", got)
+	}
+}

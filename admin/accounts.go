@@ -145,6 +145,41 @@ func (s *Service) FindAccounts(ctx context.Context, who Actor, f AccountFilter) 
 	return all, nil
 }
 
+// PageAccounts returns a part of the accounts that a filter lets through, in the order
+// of their primary addresses. Without a filter no other accounts are read, only counted.
+func (s *Service) PageAccounts(ctx context.Context, who Actor, f AccountFilter, c Cut) (*Page[Account], error) {
+	list := ordered[Account]{name: func(a Account) string { return a.Primary() }}
+	if f != (AccountFilter{}) {
+		all, err := s.FindAccounts(ctx, who, f)
+		if err != nil {
+			return nil, err
+		}
+		list.items = all
+		return list.page(c)
+	}
+	const action = "account list"
+	if err := s.operator(who, action); err != nil {
+		return nil, err
+	}
+	after, err := c.after()
+	if err != nil {
+		return nil, err
+	}
+	for a, err := range s.Accounts.ListAfter(ctx, after) {
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", action, err)
+		}
+		if list.items = append(list.items, Account{a, s.home(a)}); len(list.items) > c.Limit {
+			break // one more says that there are more
+		}
+	}
+	p := list.cut(list.items, c.Limit)
+	if p.Total, err = s.Accounts.Count(ctx); err != nil {
+		return nil, fmt.Errorf("%s: %w", action, err)
+	}
+	return p, nil
+}
+
 // AccountDetails is an account with what belongs to it.
 type AccountDetails struct {
 	Account

@@ -97,12 +97,7 @@ func (a *api) listAccounts(ctx context.Context, who Actor, in *accountsQuery) (*
 	if in.Disabled != "" {
 		f.Disabled = new(in.Disabled == "true")
 	}
-	all, err := a.FindAccounts(ctx, who, f)
-	if err != nil {
-		return nil, err
-	}
-	name := func(a Account) string { return a.Primary() + "\x00" + a.ID }
-	return answer(ordered[Account]{items: all, name: name}.page(in.Cut))
+	return answer(a.PageAccounts(ctx, who, f, in.Cut))
 }
 
 // account completes an account by where its mail is.

@@ -34,29 +34,53 @@ type ordered[T any] struct {
 // stamp is a time as names have it, so that they sort by it.
 func stamp(t time.Time) string { return t.UTC().Format("20060102T150405.000000000Z") }
 
+// after is the name of the last item told; empty: none was.
+func (c Cut) after() (string, error) {
+	name, err := base64.RawURLEncoding.DecodeString(c.Cursor)
+	if err != nil {
+		return "", &InvalidError{"cursor", "is none of this list"}
+	}
+	return string(name), nil
+}
+
 // page cuts a page out of a list.
 func (o ordered[T]) page(c Cut) (*Page[T], error) {
-	after, err := base64.RawURLEncoding.DecodeString(c.Cursor)
+	after, err := c.after()
 	if err != nil {
-		return nil, &InvalidError{"cursor", "is none of this list"}
+		return nil, err
 	}
 	compare := strings.Compare
 	if o.newest {
 		compare = func(a, b string) int { return strings.Compare(b, a) }
 	}
-	slices.SortFunc(o.items, func(a, b T) int { return compare(o.name(a), o.name(b)) })
-	p := &Page[T]{Items: o.items, Total: len(o.items)}
-	if c.Cursor != "" {
-		from, found := slices.BinarySearchFunc(p.Items, string(after), func(item T, name string) int { return compare(o.name(item), name) })
-		if found {
-			from++
+	// Only what is left to tell is put in order, and named once.
+	type named struct {
+		name string
+		item T
+	}
+	var rest []named
+	for _, item := range o.items {
+		if name := o.name(item); c.Cursor == "" || compare(name, after) > 0 {
+			rest = append(rest, named{name, item})
 		}
-		p.Items = p.Items[from:]
 	}
-	if len(p.Items) > c.Limit {
-		p.Items = p.Items[:c.Limit]
-		p.Next = base64.RawURLEncoding.EncodeToString([]byte(o.name(p.Items[c.Limit-1])))
+	slices.SortFunc(rest, func(a, b named) int { return compare(a.name, b.name) })
+	rest = rest[:min(len(rest), c.Limit+1)]
+	items := make([]T, 0, len(rest))
+	for _, n := range rest {
+		items = append(items, n.item)
 	}
-	p.Items = append([]T{}, p.Items...)
+	p := o.cut(items, c.Limit)
+	p.Total = len(o.items)
 	return p, nil
+}
+
+// cut makes a page of items that are in order, of which there may be more than it
+// has.
+func (o ordered[T]) cut(items []T, limit int) *Page[T] {
+	p := &Page[T]{Items: append([]T{}, items[:min(len(items), limit)]...)}
+	if len(items) > limit {
+		p.Next = base64.RawURLEncoding.EncodeToString([]byte(o.name(p.Items[limit-1])))
+	}
+	return p
 }

@@ -348,6 +348,12 @@ func TestTrailOfChanges(t *testing.T) {
 
 // Pages tell each item once that is there all the time.
 func TestPages(t *testing.T) {
+	for _, filter := range []string{"", "&domain=example.org"} {
+		t.Run(filter, func(t *testing.T) { pages(t, filter) })
+	}
+}
+
+func pages(t *testing.T, filter string) {
 	p := newPort(t)
 	for i := range 25 {
 		p.account(t, fmt.Sprintf("user%02d@example.org", i))
@@ -356,10 +362,13 @@ func TestPages(t *testing.T) {
 	var seen []string
 	cursor, pages := "", 0
 	for {
-		w := p.do("GET", listing+"?limit=4&cursor="+cursor, "")
+		w := p.do("GET", listing+"?limit=4&cursor="+cursor+filter, "")
 		var page admin.Page[struct{ Addresses []string }]
 		if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil || w.Code != 200 {
 			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		if page.Total != 25 {
+			t.Errorf("there are %d in all", page.Total)
 		}
 		for _, a := range page.Items {
 			seen = append(seen, a.Addresses[0])

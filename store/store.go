@@ -76,6 +76,11 @@ type Tx interface {
 // concurrently.
 type KV interface {
 	Reader
+	// ScanAfter is Scan, but for the items up to a key, which need not be there; so a
+	// part of a long list takes no longer than that of a short one.
+	ScanAfter(ctx context.Context, prefix, key string) iter.Seq2[Item, error]
+	// Count returns how many items Scan would yield, without reading their values.
+	Count(ctx context.Context, prefix string) (int, error)
 	// Update runs fn in a transaction and commits what it wrote when fn
 	// returns nil; when Update returns nil, that is on disk. fn must have no
 	// other side effects: it runs again when another transaction wrote what it

@@ -31,6 +31,11 @@ func (db *DB) Get(ctx context.Context, key string) ([]byte, error) {
 
 // Scan implements store.Reader.
 func (db *DB) Scan(ctx context.Context, prefix string) iter.Seq2[store.Item, error] {
+	return db.ScanAfter(ctx, prefix, "")
+}
+
+// ScanAfter implements store.KV.
+func (db *DB) ScanAfter(ctx context.Context, prefix, key string) iter.Seq2[store.Item, error] {
 	return func(yield func(store.Item, error) bool) {
 		defer since(db.metrics.scan, time.Now())
 		s, err := db.acquire()
@@ -42,7 +47,7 @@ func (db *DB) Scan(ctx context.Context, prefix string) iter.Seq2[store.Item, err
 			yield(store.Item{}, err)
 			return
 		}
-		for item, err := range scan(s.txn, prefix) {
+		for item, err := range scanAfter(s.txn, prefix, key) {
 			if err == nil {
 				err = db.alive(ctx)
 			}
@@ -55,6 +60,25 @@ func (db *DB) Scan(ctx context.Context, prefix string) iter.Seq2[store.Item, err
 			}
 		}
 	}
+}
+
+// Count implements store.KV.
+func (db *DB) Count(ctx context.Context, prefix string) (n int, err error) {
+	defer since(db.metrics.scan, time.Now())
+	s, err := db.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer db.release(s)
+	it := s.txn.NewIterator(badger.IteratorOptions{Prefix: []byte(prefix)})
+	defer it.Close()
+	for it.Rewind(); it.Valid() && it.Item().Key()[0] != ownByte; it.Next() {
+		if err := db.alive(ctx); err != nil {
+			return 0, err
+		}
+		n++
+	}
+	return n, ctx.Err()
 }
 
 // get returns a copy of the value under key in t's snapshot.
@@ -73,15 +97,21 @@ func get(t *badger.Txn, key string) ([]byte, error) {
 }
 
 // scan yields copies of the records under prefix in t's snapshot.
-func scan(t *badger.Txn, prefix string) iter.Seq2[store.Item, error] {
+func scan(t *badger.Txn, prefix string) iter.Seq2[store.Item, error] { return scanAfter(t, prefix, "") }
+
+// scanAfter is scan, but for the records up to a key.
+func scanAfter(t *badger.Txn, prefix, key string) iter.Seq2[store.Item, error] {
 	return func(yield func(store.Item, error) bool) {
 		// Values stand beside their keys; fetching them ahead costs goroutines.
 		it := t.NewIterator(badger.IteratorOptions{Prefix: []byte(prefix)})
 		defer it.Close()
-		for it.Rewind(); it.Valid(); it.Next() {
+		for it.Seek([]byte(max(prefix, key))); it.Valid(); it.Next() {
 			item := it.Item()
 			if item.Key()[0] == ownByte {
 				return
+			}
+			if string(item.Key()) == key {
+				continue
 			}
 			v, err := item.ValueCopy(nil)
 			if err != nil {

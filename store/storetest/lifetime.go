@@ -81,8 +81,9 @@ func (s *suite) close() {
 	var scanErr error
 	for _, scanErr = range s.kv.Scan(s.ctx, "") {
 	}
+	_, countErr := s.kv.Count(s.ctx, "")
 	errs := map[string]error{
-		"Get": getErr, "Watch": watchErr, "Lock": lockErr, "Scan": scanErr,
+		"Count": countErr, "Get": getErr, "Watch": watchErr, "Lock": lockErr, "Scan": scanErr,
 		"Update": s.kv.Update(s.ctx, func(tx store.Tx) error { return tx.Put("a", nil) }),
 	}
 	if b, ok := s.kv.(store.Backuper); ok {

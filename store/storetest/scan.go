@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"posthorn/store"
 )
@@ -53,6 +54,37 @@ func (s *suite) scan() {
 		}
 		if n != 1 {
 			s.Errorf("a scan ranged over again yields %d items", n)
+		}
+	}
+}
+
+// scanAfter checks parts of a list, and how long it is.
+func (s *suite) scanAfter() {
+	for _, k := range []string{"a", "a/1", "a/2", "a/20", "a/é", "b/1"} {
+		s.put(k, k)
+	}
+	for _, test := range []struct{ prefix, key, want string }{
+		{"a/", "", "a/1 a/2 a/20 a/é"}, {"a/", "a/", "a/1 a/2 a/20 a/é"}, {"a/", "a/1", "a/2 a/20 a/é"}, {"a/", "a/10", "a/2 a/20 a/é"},
+		{"a/", "a/2", "a/20 a/é"}, {"a/", "a/é", ""}, {"a/", "b/1", ""}, {"a/", "zzz", ""}, {"a/", "A", "a/1 a/2 a/20 a/é"},
+		{"", "a/20", "a/é b/1"}, {"", "b/1", ""}, {"", "\U0010ffff", ""}, {"c", "a", ""},
+	} {
+		var got []string
+		for item, err := range s.kv.ScanAfter(s.ctx, test.prefix, test.key) {
+			if err != nil {
+				s.Fatal(err)
+			}
+			if string(item.Value) != item.Key {
+				s.Errorf("%s has the value %q", item.Key, item.Value)
+			}
+			got = append(got, item.Key)
+		}
+		if strings.Join(got, " ") != test.want {
+			s.Errorf("under %q behind %q: %q, want %q", test.prefix, test.key, got, test.want)
+		}
+	}
+	for prefix, want := range map[string]int{"": 6, "a": 5, "a/": 4, "a/2": 2, "zzz": 0} {
+		if n, err := s.kv.Count(s.ctx, prefix); n != want || err != nil {
+			s.Errorf("%d items under %q, want %d, %v", n, prefix, want, err)
 		}
 	}
 }

@@ -28,6 +28,7 @@ func Run(t *testing.T, open func(t *testing.T) store.KV) {
 		{"OwnWrites", (*suite).ownWrites},
 		{"ScanInUpdate", (*suite).scanInUpdate},
 		{"Scan", (*suite).scan},
+		{"ScanAfter", (*suite).scanAfter},
 		{"Snapshot", (*suite).snapshot},
 		{"WriteSkew", (*suite).writeSkew},
 		{"Phantoms", (*suite).phantoms},
