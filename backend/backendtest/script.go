@@ -108,14 +108,6 @@ func Drip(text string, pause time.Duration) Act {
 	}
 }
 
-// Skip reads n bytes, such as those of a PROXY header or a literal.
-func Skip(n int) Act {
-	return func(c *ScriptConn) error {
-		_, err := c.R.Discard(n)
-		return err
-	}
-}
-
 // Close ends the connection in good order.
 func Close() Act { return func(*ScriptConn) error { return io.EOF } }
 
