@@ -17,7 +17,6 @@ import (
 	"posthorn/accounts"
 	"posthorn/authkeys"
 	"posthorn/store"
-	"posthorn/store/badgerkv"
 )
 
 const password = "correct Horse"
@@ -34,16 +33,7 @@ type door struct {
 
 func newDoor(t testing.TB, o accounts.Options) *door {
 	t.Helper()
-	kv, err := badgerkv.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := kv.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return openDoor(t, kv, o)
+	return openDoor(t, newMemory(t), o)
 }
 
 func openDoor(t testing.TB, kv store.KV, o accounts.Options) *door {
