@@ -17,6 +17,7 @@ import (
 	"posthorn/accounts"
 	"posthorn/authkeys"
 	"posthorn/store"
+	"posthorn/store/badgerkv"
 )
 
 const password = "correct Horse"
@@ -34,6 +35,20 @@ type door struct {
 func newDoor(t testing.TB, o accounts.Options) *door {
 	t.Helper()
 	return openDoor(t, newMemory(t), o)
+}
+
+func newMemory(t testing.TB) store.KV {
+	t.Helper()
+	kv, err := badgerkv.OpenMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := kv.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return kv
 }
 
 func openDoor(t testing.TB, kv store.KV, o accounts.Options) *door {

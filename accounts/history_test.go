@@ -289,16 +289,6 @@ func TestRecentDamaged(t *testing.T) {
 	}
 }
 
-func newMemory(t testing.TB) store.KV {
-	t.Helper()
-	kv, err := badgerkv.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { kv.Close() })
-	return kv
-}
-
 // countingKV counts transactions, or fails them.
 type countingKV struct {
 	store.KV
