@@ -317,7 +317,11 @@ func (s *Service) SetPassword(ctx context.Context, who Actor, ref string, p NewP
 	}
 	ev := Event{Action: action, Account: a.ID, Address: a.Primary(), Detail: p.detail()}
 	err = s.exclusively(ctx, a.ID, func() error {
-		if err := s.checkAccount(ctx, a.ID, only); err != nil {
+		was, err := s.Accounts.Get(ctx, a.ID)
+		if err == nil {
+			err = all(only, AccountTag(was))
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", action, err)
 		}
 		return s.do(ctx, who, &ev, func() error {
@@ -325,7 +329,7 @@ func (s *Service) SetPassword(ctx context.Context, who Actor, ref string, p NewP
 				return err
 			}
 			if is, err := s.Accounts.Get(ctx, a.ID); err == nil {
-				ev.change(a, is)
+				ev.change(was, is)
 			}
 			if kept { // it opened none
 				return nil

@@ -168,3 +168,34 @@ func TestKeyOfAnother(t *testing.T) {
 		t.Errorf("%+v, %v", k, err)
 	}
 }
+
+// TestTrailOfWaiting: what the trail says of a change is what it has changed, and not
+// what others have while it waited.
+func TestTrailOfWaiting(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	alice := w.account(t, "alice@example.org")
+	unlock, err := w.Store.Lock(ctx, "admin/"+alice.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits := make(chan struct{}, 1)
+	w.Store = awaited{w.Store, waits}
+	changed := make(chan error)
+	go func() {
+		_, err := w.SetPassword(ctx, operator, alice.ID, admin.NewPassword{})
+		changed <- err
+	}()
+	<-waits
+	if err := w.Accounts.AddAddress(ctx, alice.ID, "ally@example.org"); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	if err := <-changed; err != nil {
+		t.Fatal(err)
+	}
+	events, err := w.Audit(ctx, operator, 1)
+	if err != nil || string(events[0].Before) != `{"has_password":true}` || string(events[0].After) != `{"has_password":false}` {
+		t.Errorf("before %s, after %s, %v", events[0].Before, events[0].After, err)
+	}
+}
