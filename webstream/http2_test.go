@@ -7,11 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"golang.org/x/net/http2"
 
@@ -65,27 +62,30 @@ func TestHTTP2Frames(t *testing.T) {
 		code http2.ErrCode // of a *ProtocolError
 		err  error
 	}{
-		"nothing":               {"", "", 0, nil},
-		"data":                  {data(0, "abc") + data(0, "") + data(end, "d") + data(0, "e"), "abcd", 0, nil},
-		"end alone":             {data(0, "abc") + data(end, ""), "abc", 0, nil},
-		"longest":               {data(0, long), long, 0, nil},
-		"padding":               {data(pad, "\x02abcPP") + data(pad, "\x00") + data(pad|end, "\x01dP"), "abcd", 0, nil},
-		"trailers":              {data(0, "a") + h2(http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, 1, "\x00\x01a\x01b"), "a", 0, nil},
-		"trailers in parts":     {h2(http2.FrameHeaders, http2.FlagHeadersEndStream, 1, "\x00") + h2(http2.FrameContinuation, http2.FlagContinuationEndHeaders, 1, "\x01a\x01b"), "", 0, nil},
-		"settings and ping":     {h2(http2.FrameSettings, 0, 0, "\x00\x05\x00\x00\x50\x00") + h2(http2.FrameSettings, ack, 0, "") + h2(http2.FramePing, 0, 0, "12345678") + data(0, "a"), "a", 0, nil},
-		"unknown":               {h2(0xbb, 0xff, 7, "what is this?") + data(0, "a"), "a", 0, nil},
-		"priority":              {h2(http2.FramePriority, 0, 3, "\x00\x00\x00\x00\x00") + data(0, "a"), "a", 0, nil},
-		"going away well":       {h2(http2.FrameGoAway, 0, 0, "\x00\x00\x00\x01\x00\x00\x00\x00") + data(end, "a"), "a", 0, nil},
-		"too long":              {data(0, long+"x"), "", http2.ErrCodeFrameSize, nil},
-		"long control frame":    {h2(http2.FrameSettings, 0, 0, long[:60000]), "", http2.ErrCodeFrameSize, nil},
-		"padding too long":      {data(pad, "\x05abc"), "", http2.ErrCodeProtocol, nil},
-		"padding of nothing":    {data(pad, ""), "", http2.ErrCodeFrameSize, nil},
-		"another stream":        {h2(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 3, "\x82"), "", http2.ErrCodeRefusedStream, nil},
-		"data of another":       {h2(http2.FrameData, 0, 3, "a"), "", http2.ErrCodeProtocol, nil},
-		"data of none":          {h2(http2.FrameData, 0, 0, "a"), "", http2.ErrCodeProtocol, nil},
-		"headers amid":          {data(0, "a") + h2(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 1, "\x82"), "a", http2.ErrCodeProtocol, nil},
-		"continuation of none":  {h2(http2.FrameContinuation, 0, 1, "a"), "", http2.ErrCodeProtocol, nil},
-		"block broken off":      {h2(http2.FrameHeaders, 0, 1, "\x82") + data(0, "a"), "", http2.ErrCodeProtocol, nil},
+		"nothing":              {"", "", 0, nil},
+		"data":                 {data(0, "abc") + data(0, "") + data(end, "d") + data(0, "e"), "abcd", 0, nil},
+		"end alone":            {data(0, "abc") + data(end, ""), "abc", 0, nil},
+		"longest":              {data(0, long), long, 0, nil},
+		"padding":              {data(pad, "\x02abcPP") + data(pad, "\x00") + data(pad|end, "\x01dP"), "abcd", 0, nil},
+		"trailers":             {data(0, "a") + h2(http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, 1, "\x00\x01a\x01b"), "a", 0, nil},
+		"trailers in parts":    {h2(http2.FrameHeaders, http2.FlagHeadersEndStream, 1, "\x00") + h2(http2.FrameContinuation, http2.FlagContinuationEndHeaders, 1, "\x01a\x01b"), "", 0, nil},
+		"settings and ping":    {h2(http2.FrameSettings, 0, 0, "\x00\x05\x00\x00\x50\x00") + h2(http2.FrameSettings, ack, 0, "") + h2(http2.FramePing, 0, 0, "12345678") + data(0, "a"), "a", 0, nil},
+		"unknown":              {h2(0xbb, 0xff, 7, "what is this?") + data(0, "a"), "a", 0, nil},
+		"priority":             {h2(http2.FramePriority, 0, 3, "\x00\x00\x00\x00\x00") + data(0, "a"), "a", 0, nil},
+		"going away well":      {h2(http2.FrameGoAway, 0, 0, "\x00\x00\x00\x01\x00\x00\x00\x00") + data(end, "a"), "a", 0, nil},
+		"too long":             {data(0, long+"x"), "", http2.ErrCodeFrameSize, nil},
+		"long control frame":   {h2(http2.FrameSettings, 0, 0, long[:60000]), "", http2.ErrCodeFrameSize, nil},
+		"padding too long":     {data(pad, "\x05abc"), "", http2.ErrCodeProtocol, nil},
+		"padding of nothing":   {data(pad, ""), "", http2.ErrCodeFrameSize, nil},
+		"another stream":       {h2(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 3, "\x82"), "", http2.ErrCodeRefusedStream, nil},
+		"data of another":      {h2(http2.FrameData, 0, 3, "a"), "", http2.ErrCodeProtocol, nil},
+		"data of none":         {h2(http2.FrameData, 0, 0, "a"), "", http2.ErrCodeProtocol, nil},
+		"headers amid":         {data(0, "a") + h2(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 1, "\x82"), "a", http2.ErrCodeProtocol, nil},
+		"continuation of none": {h2(http2.FrameContinuation, 0, 1, "a"), "", http2.ErrCodeProtocol, nil},
+		"block broken off":     {h2(http2.FrameHeaders, 0, 1, "\x82") + data(0, "a"), "", http2.ErrCodeProtocol, nil},
+		"block of two streams": {h2(http2.FrameHeaders, http2.FlagHeadersEndStream, 1, "\x00") + h2(http2.FrameContinuation, http2.FlagContinuationEndHeaders, 3, "\x01a\x01b"), "", http2.ErrCodeProtocol, nil},
+		"window grows over": {h2(http2.FrameSettings, 0, 0, "\x00\x04\x00\x00\x00\x0a") + h2(http2.FrameWindowUpdate, 0, 1, "\x7f\xff\xff\xf5") +
+			h2(http2.FrameSettings, 0, 0, "\x00\x04\x00\x00\x00\x0b"), "", http2.ErrCodeFlowControl, nil},
 		"push":                  {h2(http2.FramePushPromise, 0, 1, "\x00\x00\x00\x02"), "", http2.ErrCodeProtocol, nil},
 		"odd settings":          {h2(http2.FrameSettings, 0, 0, "abc"), "", http2.ErrCodeFrameSize, nil},
 		"window too large":      {h2(http2.FrameSettings, 0, 0, "\x00\x04\xff\xff\xff\xff"), "", http2.ErrCodeFlowControl, nil},
@@ -128,41 +128,6 @@ func TestHTTP2Frames(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A peer whose frame comes while our direction is ended has its answer after that.
-func TestHTTP2AnswersWhileClosing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		o, _ := webstream.ParseOpening(opening(t))
-		accepted := make(chan *webstream.HTTP2, 1)
-		go func() {
-			s, err := o.Accept(far, nil)
-			if err != nil {
-				t.Error(err)
-			}
-			accepted <- s
-		}()
-		if _, err := near.Read(make([]byte, 4096)); err != nil {
-			t.Fatal(err)
-		}
-		s := <-accepted
-		go s.CloseWrite()
-		read := make(chan struct{})
-		go func() { io.Copy(io.Discard, s); close(read) }()
-		synctest.Wait()
-		io.WriteString(near, h2(http2.FramePing, 0, 0, "12345678"))
-		synctest.Wait()
-		near.SetReadDeadline(time.Now().Add(time.Second))
-		want := h2(http2.FrameData, http2.FlagDataEndStream, 1, "") + h2(http2.FramePing, http2.FlagPingAck, 0, "12345678")
-		got := make([]byte, len(want))
-		if n, err := io.ReadFull(near, got); string(got[:n]) != want {
-			t.Errorf("%q, %v", got[:n], err)
-		}
-		near.Close()
-		<-read
-		s.Abort()
-	})
 }
 
 // h2pair is both ends of a stream.
@@ -216,54 +181,6 @@ func TestHTTP2BothWays(t *testing.T) {
 		}
 		return near, far
 	}, 0, 1, 16384, 16385, 66<<10, 1<<20)
-}
-
-// What a client grants is what it is sent, and who waits for more does so up to
-// a deadline.
-func TestHTTP2FlowControl(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		defer near.Close()
-		go io.Copy(io.Discard, near)
-		o, _ := webstream.ParseOpening(opening(t))
-		s, err := o.Accept(far, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// The stream's window shrinks to ten octets (RFC 9113 section 6.9.2).
-		go io.WriteString(near, h2(http2.FrameSettings, 0, 0, "\x00\x04\x00\x00\x00\x0a")+h2(http2.FrameData, 0, 1, "x"))
-		if _, err := s.Read(make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-		began := time.Now()
-		s.SetWriteDeadline(began.Add(20 * time.Millisecond))
-		if n, err := s.Write(make([]byte, 30)); n != 10 || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != 20*time.Millisecond {
-			t.Fatal(n, err, time.Since(began))
-		}
-		s.SetWriteDeadline(time.Time{})
-		wrote := make(chan int)
-		go func() { n, _ := s.Write(make([]byte, 30)); wrote <- n }()
-		synctest.Wait()
-		go io.WriteString(near, h2(http2.FrameWindowUpdate, 0, 1, "\x00\x00\x00\x1e")+h2(http2.FrameData, 0, 1, "x"))
-		if _, err := s.Read(make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-		if n := <-wrote; n != 30 {
-			t.Fatal(n)
-		}
-		// A client that grants nothing is not waited for; who is, is not after Abort.
-		began = time.Now()
-		if n, err := s.Write(make([]byte, 30)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != 30*time.Second {
-			t.Fatal(n, err, time.Since(began))
-		}
-		go func() { n, _ := s.Write(make([]byte, 30)); wrote <- n }()
-		synctest.Wait()
-		began = time.Now()
-		s.Abort()
-		if n := <-wrote; n != 0 || time.Since(began) != 0 {
-			t.Fatal(n, time.Since(began))
-		}
-	})
 }
 
 func FuzzHTTP2(f *testing.F) {
