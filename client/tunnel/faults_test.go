@@ -310,7 +310,13 @@ func TestIdleDay(t *testing.T) {
 func TestRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var reached atomic.Bool
-		m := startInMemory(t, untilEnd, func(c *tunnel.Config) { c.Changed = func(s tunnel.State) { reached.Store(s.Err == nil) } })
+		var told atomic.Int32
+		m := startInMemory(t, untilEnd, func(c *tunnel.Config) {
+			c.Changed = func(s tunnel.State) {
+				reached.Store(s.Err == nil)
+				told.Add(1)
+			}
+		})
 		lose := func() {
 			t.Helper()
 			m.away.Store(true)
@@ -328,6 +334,9 @@ func TestRetry(t *testing.T) {
 		if n := m.dials.Load() - before; n < 18 || n > 22 {
 			t.Errorf("dialled %d times in an hour", n)
 		}
+		if n := told.Load(); n != 4 { // both protocols were reached, and are not
+			t.Errorf("told %d times", n)
+		}
 		m.away.Store(false)
 		time.Sleep(10*time.Minute + 10*time.Second)
 		if !reached.Load() {
@@ -339,6 +348,39 @@ func TestRetry(t *testing.T) {
 		time.Sleep(time.Minute)
 		if !reached.Load() {
 			t.Error("a minute after it was back, nobody is told")
+		}
+	})
+}
+
+// strayed is a connection of an address that is not this machine's any more.
+type strayed struct{ net.Conn }
+
+func (strayed) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 50000} }
+
+// TestAddressGone: connections of an address that went with its network end when
+// that is noticed, and the program hears of it.
+func TestAddressGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var network atomic.Value
+		network.Store("home")
+		m := startInMemory(t, untilEnd, func(c *tunnel.Config) {
+			dial := c.Client.DialContext
+			c.Client.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+				nc, err := dial(ctx, network, address)
+				return strayed{nc}, err
+			}
+			c.Network = func() string { return network.Load().(string) }
+		})
+		p := m.dial(alpn.IMAP)
+		p.expect("* OK")
+		p.say("a LOGIN x " + m.password + "\r\n")
+		p.expect("a OK")
+		time.Sleep(time.Hour)
+		began := time.Now()
+		network.Store("hotel")
+		p.expect("* BYE ", "EOF")
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("after %v", took)
 		}
 	})
 }

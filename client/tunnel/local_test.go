@@ -109,6 +109,7 @@ func TestWrongPassword(t *testing.T) {
 		if len(answers) != 1 {
 			t.Errorf("the answers differ: %v", answers)
 		}
+		began := time.Now()
 		var flood sync.WaitGroup
 		for range 60 {
 			p := m.dial(alpn.IMAP)
@@ -124,7 +125,6 @@ func TestWrongPassword(t *testing.T) {
 		if n := m.dials.Load() - before; n > 0 {
 			t.Errorf("the gateway was dialled %d times", n)
 		}
-		began := time.Now()
 		p := m.dial(alpn.IMAP)
 		p.expect("* OK")
 		p.say("a LOGIN x " + m.password + "\r\n")
@@ -133,13 +133,21 @@ func TestWrongPassword(t *testing.T) {
 			t.Errorf("during a flood: %v", took)
 		}
 		flood.Wait()
+		if took := time.Since(began); took > 9*time.Second { // three guesses, three seconds each
+			t.Errorf("the flood took %v", took)
+		}
 		if n := m.dials.Load() - before; n != 1 {
 			t.Errorf("the gateway was dialled %d times", n)
 		}
+		time.Sleep(time.Minute) // it is forgotten
+		began = time.Now()
 		p = m.dial(alpn.SMTP)
 		p.expect("220 ")
 		p.say("HELO x\r\n" + strings.Repeat("AUTH PLAIN AHgAeA==\r\n", 4))
 		p.expect("250 ", "535 5.7.8 ", "535 5.7.8 ", "535 5.7.8 ", "421 ", "EOF")
+		if took := time.Since(began); took != 3*time.Second { // half a second, one, one and a half
+			t.Errorf("three guesses took %v", took)
+		}
 		if log := m.log.String(); strings.Contains(log, m.password) || strings.Contains(log, "AHgAeA==") || !strings.Contains(log, "wrong local password") {
 			t.Error("passwords are in the log, or it does not tell of wrong ones")
 		}

@@ -283,7 +283,9 @@ func TestUnix(t *testing.T) {
 // TestNoLocalAuth: any password is taken, and none.
 func TestNoLocalAuth(t *testing.T) {
 	g := gatewaytest.Start(t)
-	r := startTunnel(t, g, clienttest.New(t, g.Ports, clienttest.Rules{}), func(c *tunnel.Config) { c.Password = nil })
+	r := startTunnel(t, g, clienttest.New(t, g.Ports, clienttest.Rules{}), func(c *tunnel.Config) {
+		c.Password, c.MaxWaiting = nil, 1
+	})
 	r.password = "anything"
 	if inIMAP, inSMTP := useIMAP(r), useSMTP(r); inIMAP != nil || inSMTP != nil {
 		t.Errorf("%v, %v", inIMAP, inSMTP)
@@ -292,6 +294,9 @@ func TestNoLocalAuth(t *testing.T) {
 	p.expect("220 ")
 	p.say("MAIL FROM:<" + alice + ">\r\nHELO x\r\nMAIL FROM:<" + alice + ">\r\n")
 	p.expect("530 ", "250 ", "250 ")
+	dial(t, r.smtp).expect("220 ") // and waits, which the other one does no more
+	p.say("RSET\r\n")
+	p.expect("250 ")
 }
 
 // TestEnd: when the tunnel ends, everybody hears goodbye, wherever they are.
