@@ -26,23 +26,9 @@ import (
 type far struct {
 	rtt       time.Duration
 	dedicated clienttest.Verdict // of port 993
-	accepted  chan net.Conn
-	closed    chan struct{}
-	once      sync.Once      // closes closed
-	carrying  sync.WaitGroup // links
+	carrying  sync.WaitGroup     // links
+	*clienttest.Pipes
 }
-
-func (f *far) Accept() (net.Conn, error) {
-	select {
-	case c := <-f.accepted:
-		return c, nil
-	case <-f.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (f *far) Close() error   { f.once.Do(func() { close(f.closed) }); return nil }
-func (f *far) Addr() net.Addr { return new(net.TCPAddr) }
 
 func (f *far) dial(ctx context.Context, _, address string) (net.Conn, error) {
 	open := address == host+":443"
@@ -59,14 +45,12 @@ func (f *far) dial(ctx context.Context, _, address string) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}
 	client, gateway := link(&f.carrying, f.rtt)
-	select {
-	case f.accepted <- gateway:
-		return client, nil
-	case <-f.closed:
+	if err := f.Deliver(ctx, gateway); err != nil {
 		client.Close()
 		gateway.Close()
-		return nil, net.ErrClosed
+		return nil, err
 	}
+	return client, nil
 }
 
 // greeter greets, and waits for the client to go.
@@ -86,7 +70,7 @@ func TestRaceIsQuick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key, ca := must(client.NewIdentity(client.ECDSA, "")), clienttest.NewAuthority(t, "CA")
 		list := ech.List(must(ech.Generate(1, publicName, 40)))
-		f := &far{rtt: rtt, accepted: make(chan net.Conn), closed: make(chan struct{})}
+		f := &far{rtt: rtt, Pipes: clienttest.NewPipes()}
 		server := mux.New(mux.Config{
 			Handlers: map[alpn.Protocol]mux.Handler{alpn.IMAP: greeter{}}, Log: zerolog.Nop(),
 			Certs: muxtest.Certificates{Pair: ca.Issue(host, publicName, "imap.example.org")},

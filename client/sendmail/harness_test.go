@@ -53,13 +53,18 @@ type server struct {
 
 func serve(t testing.TB, edit ...func(*smtp.Server)) *server {
 	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveOn(t, ln, edit...)
+}
+
+func serveOn(t testing.TB, plain net.Listener, edit ...func(*smtp.Server)) *server {
+	t.Helper()
 	s := &server{t: t, ca: clienttest.NewAuthority(t, "the server's"), refuse: map[string]error{}, live: map[net.Conn]bool{}}
 	var err error
 	if s.key, err = client.NewIdentity(client.ECDSA, alice); err != nil {
-		t.Fatal(err)
-	}
-	plain, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
 		t.Fatal(err)
 	}
 	s.address = plain.Addr().String()
@@ -81,6 +86,11 @@ func serve(t testing.TB, edit ...func(*smtp.Server)) *server {
 		serving.Wait()
 	})
 	return s
+}
+
+// at makes a client come to a listener, whatever address it dials.
+func at(ln *clienttest.Pipes) func(*client.Config) {
+	return func(c *client.Config) { c.DialContext = ln.DialContext }
 }
 
 type discard struct{}

@@ -4,13 +4,17 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-smtp"
 
+	"posthorn/client"
+	"posthorn/client/clienttest"
 	"posthorn/client/sendmail"
 )
 
@@ -171,32 +175,103 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// A gateway that takes nothing more, or never answers, does not hold the sender.
-func TestStall(t *testing.T) {
-	s := serve(t)
-	release := make(chan struct{})
-	s.end = func(*delivery) error {
-		<-release
-		return nil
+// A gateway may think about a message for longer than it may take to take more of
+// it, but not for ever.
+func TestSlowAnswer(t *testing.T) {
+	for name, tt := range map[string]struct {
+		thinks time.Duration
+		want   sendmail.Exit
+	}{"slow": {8 * time.Minute, sendmail.OK}, "never": {24 * time.Hour, sendmail.TempFail}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ln := clienttest.NewPipes()
+				s := serveOn(t, ln)
+				s.end = func(*delivery) error {
+					time.Sleep(tt.thinks)
+					return nil
+				}
+				sender := &sendmail.Sender{Dialer: s.dialer(at(ln))}
+				began := time.Now()
+				if o := sender.Send(t.Context(), message(t, "text", "a@x.org")); o.Exit() != tt.want || time.Since(began) > 15*time.Minute {
+					t.Errorf("after %v: %+v", time.Since(began), o)
+				}
+				sender.Close()
+				s.open.Wait()
+			})
+		})
 	}
-	defer close(release)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	if o := s.sender().Send(ctx, message(t, "text", "a@x.org")); len(o.Deferred) != 1 || o.Exit() != sendmail.TempFail {
-		t.Errorf("%+v", o)
+}
+
+// slowly is a connection that takes its time for what is long.
+type slowly struct{ net.Conn }
+
+func (c slowly) Write(b []byte) (int, error) {
+	if len(b) > 2000 {
+		time.Sleep(20 * time.Second)
 	}
+	return c.Conn.Write(b)
+}
+
+// A message may take as long as it wants, as long as some of it is taken.
+func TestSlowGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := clienttest.NewPipes()
+		s := serveOn(t, ln)
+		sender := &sendmail.Sender{Dialer: s.dialer(at(ln), func(c *client.Config) {
+			dial := c.DialContext
+			c.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+				nc, err := dial(ctx, network, address)
+				return slowly{nc}, err
+			}
+		})}
+		began := time.Now()
+		o := sender.Send(t.Context(), message(t, strings.Repeat(strings.Repeat("x", 100)+"\n", 3000), "a@x.org"))
+		if o.Exit() != sendmail.OK || time.Since(began) < 10*time.Minute {
+			t.Errorf("after %v: %+v", time.Since(began), o)
+		}
+		sender.Close()
+		s.open.Wait()
+	})
+}
+
+// A sender that is interrupted does not wait for the gateway's answer.
+func TestInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := clienttest.NewPipes()
+		s := serveOn(t, ln)
+		s.end = func(*delivery) error {
+			time.Sleep(time.Minute)
+			return nil
+		}
+		sender := &sendmail.Sender{Dialer: s.dialer(at(ln))}
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		if o := sender.Send(ctx, message(t, "text", "a@x.org")); len(o.Deferred) != 1 || o.Exit() != sendmail.TempFail ||
+			time.Since(began) > 6*time.Second { // TLS takes up to five to say goodbye
+			t.Errorf("after %v: %+v", time.Since(began), o)
+		}
+		s.open.Wait()
+	})
 }
 
 // A gateway that takes nothing more of a message does not hold the sender either.
 func TestDeafGateway(t *testing.T) {
-	s := serve(t)
-	release := make(chan struct{})
-	s.begin = func() { <-release }
-	sender := s.sender()
-	sender.Stall = 200 * time.Millisecond
-	o := sender.Send(t.Context(), message(t, strings.Repeat(strings.Repeat("x", 100)+"\n", 300_000), "a@x.org"))
-	close(release)
-	if len(o.Deferred) != 1 || o.Exit() != sendmail.TempFail || len(s.got()) != 0 {
-		t.Errorf("%+v", o)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		ln := clienttest.NewPipes()
+		s := serveOn(t, ln)
+		release := make(chan struct{})
+		s.begin = func() { <-release }
+		sender := &sendmail.Sender{Dialer: s.dialer(at(ln))}
+		began := time.Now()
+		o := sender.Send(t.Context(), message(t, strings.Repeat(strings.Repeat("x", 100)+"\n", 3000), "a@x.org"))
+		close(release)
+		if len(o.Deferred) != 1 || o.Exit() != sendmail.TempFail || time.Since(began) < 5*time.Minute || time.Since(began) > 6*time.Minute {
+			t.Errorf("after %v: %+v", time.Since(began), o)
+		}
+		s.open.Wait()
+		if n := len(s.got()); n != 0 {
+			t.Errorf("%d messages were taken", n)
+		}
+	})
 }

@@ -23,7 +23,7 @@ import (
 // clock that only waiting moves.
 type inMemory struct {
 	t        *testing.T
-	local    map[alpn.Protocol]*pipes
+	local    map[alpn.Protocol]*clienttest.Pipes
 	password string
 	log      *muxtest.Log
 	dials    atomic.Int32 // of the gateway
@@ -38,7 +38,7 @@ func startInMemory(t *testing.T, handle func(*tls.Conn), edit ...option) *inMemo
 	t.Helper()
 	ca := clienttest.NewAuthority(t, "CA")
 	served := &tls.Config{Certificates: []tls.Certificate{ca.Issue(host)}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"imap", "smtp"}}
-	m := &inMemory{t: t, local: map[alpn.Protocol]*pipes{alpn.IMAP: newPipes(), alpn.SMTP: newPipes()}, log: new(muxtest.Log)}
+	m := &inMemory{t: t, local: map[alpn.Protocol]*clienttest.Pipes{alpn.IMAP: clienttest.NewPipes(), alpn.SMTP: clienttest.NewPipes()}, log: new(muxtest.Log)}
 	var hash *tunnel.Password
 	m.password, hash = tunnel.NewPassword()
 	var work sync.WaitGroup
@@ -99,28 +99,10 @@ func greet(c *tls.Conn, handle func(*tls.Conn)) {
 // dial is a program that comes.
 func (m *inMemory) dial(p alpn.Protocol) *program {
 	m.t.Helper()
-	here, there := net.Pipe()
-	m.local[p].incoming <- there
+	here, err := m.local[p].DialContext(m.t.Context(), "", "")
+	if err != nil {
+		m.t.Fatal(err)
+	}
 	m.t.Cleanup(func() { here.Close() })
 	return &program{here, m.t, bufio.NewReader(here)}
 }
-
-// pipes is a listener in memory.
-type pipes struct {
-	incoming chan net.Conn
-	closed   chan struct{}
-	once     sync.Once
-}
-
-func newPipes() *pipes { return &pipes{incoming: make(chan net.Conn), closed: make(chan struct{})} }
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.incoming:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
