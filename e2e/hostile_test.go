@@ -262,14 +262,22 @@ func (g *gateway) proc(field string) int {
 	return n
 }
 
-// descriptors counts the gateway's open files.
-func (g *gateway) descriptors() int {
+// descriptors counts the gateway's open files, and besides the numbers of connections
+// that are closed, which stand for the root directory for a while (package
+// socket).
+func (g *gateway) descriptors() (open, closed int) {
 	g.t.Helper()
-	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", g.cmd.Process.Pid))
+	dir := fmt.Sprintf("/proc/%d/fd", g.cmd.Process.Pid)
+	all, err := os.ReadDir(dir)
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	return len(all)
+	for _, fd := range all {
+		if to, _ := os.Readlink(filepath.Join(dir, fd.Name())); to == "/" {
+			closed++
+		}
+	}
+	return len(all) - closed, closed
 }
 
 // alive fails the test unless the gateway still serves everybody.
