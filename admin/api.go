@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -89,10 +90,29 @@ func newAPI(s *Service) *api {
 	a.addSessions()
 	a.addTokens()
 	a.names = namesOf(a.huma.OpenAPI())
-	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		a.refuse(w, &Problem{Status: http.StatusNotFound, Code: CodeNotFound, Detail: "no such operation"})
-	})
+	a.mux.HandleFunc(anyPath, a.unknown)
 	return a
+}
+
+// anyPath is the pattern of what no operation is for.
+const anyPath = "/"
+
+// unknown answers a request that no operation is for: with the methods that there
+// are at its path, if any (RFC 9110 section 15.5.6).
+func (a *api) unknown(w http.ResponseWriter, r *http.Request) {
+	var allowed []string
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		if _, pattern := a.mux.Handler(&http.Request{Method: m, Host: r.Host, URL: r.URL}); pattern != anyPath {
+			allowed = append(allowed, m)
+		}
+	}
+	if len(allowed) == 0 {
+		a.refuse(w, &Problem{Status: http.StatusNotFound, Code: CodeNotFound, Detail: "no such operation"})
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	a.refuse(w, &Problem{Status: http.StatusMethodNotAllowed, Code: CodeMethod, Detail: "no such operation",
+		Hint: "the methods here are " + strings.Join(allowed, ", ")})
 }
 
 var tags = []*huma.Tag{

@@ -226,7 +226,7 @@ func TestRawRequests(t *testing.T) {
 		{"bad scope", "POST", "/admin/api/v1/keys", "application/json", `{"account":"alice@example.org","scope":"` + secret + `"}`, 422},
 		{"bad password", "PUT", "/admin/api/v1/accounts/alice@example.org/password", "application/json", `{"chosen":"` + secret + `\u0000"}`, 422},
 		{"no operation", "GET", "/admin/api/v1/" + secret, "", "", 404},
-		{"wrong method", "POST", "/admin/api/v1/status", "application/json", "{}", 404},
+		{"wrong method", "POST", "/admin/api/v1/status", "application/json", "{}", 405},
 		{"dots", "DELETE", "/admin/api/v1/accounts/..", "", "", 404},
 		{"empty", "DELETE", "/admin/api/v1/accounts/", "", "", 404},
 		{"bad fingerprint", "GET", "/admin/api/v1/keys/" + secret, "", "", 422},
@@ -255,6 +255,9 @@ func TestRawRequests(t *testing.T) {
 			b, err := io.ReadAll(resp.Body)
 			if err != nil || resp.StatusCode != tt.status {
 				t.Errorf("%d %s, %v", resp.StatusCode, b, err)
+			}
+			if allow := resp.Header.Get("Allow"); (resp.StatusCode == http.StatusMethodNotAllowed) != (allow == "GET") {
+				t.Errorf("%d, with %q allowed", resp.StatusCode, allow)
 			}
 			if strings.Contains(string(b), secret) {
 				t.Errorf("the answer repeats the input: %s", b)

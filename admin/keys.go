@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"posthorn/accounts"
 	"posthorn/authkeys"
+	"posthorn/passkeys"
 	"posthorn/store"
 )
 
@@ -132,14 +132,11 @@ func checkName(name string) error {
 		return &InvalidError{"name", "must not be empty"}
 	case utf8.RuneCountInString(name) > maxName:
 		return &InvalidError{"name", fmt.Sprintf("must have at most %d characters", maxName)}
-	case strings.TrimSpace(name) != name || strings.ContainsFunc(name, notPrintable):
+	case passkeys.CheckName(name) != nil: // there is one rule for all that people name
 		return &InvalidError{"name", "must consist of printable characters"}
 	}
 	return nil
 }
-
-// notPrintable reports whether a terminal could mistake r for a command.
-func notPrintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
 func checkExpires(t time.Time) error {
 	if !t.IsZero() && !t.After(time.Now()) {

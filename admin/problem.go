@@ -61,6 +61,7 @@ const (
 	CodeNoBlock      = "no_block"
 	CodeNoBackup     = "no_backup"
 	CodeNotFound     = "not_found"
+	CodeMethod       = "method"
 	CodeUnavailable  = "unavailable"
 	CodeInternal     = "internal"
 )

@@ -172,6 +172,10 @@ func TestBadRequests(t *testing.T) {
 			_, err := w.AddKey(ctx, operator, admin.NewKey{Account: alice.ID, PublicKey: good, Name: "\x1b[2J"})
 			return err
 		}},
+		{"name that nobody sees", func() error {
+			_, err := w.AddKey(ctx, operator, admin.NewKey{Account: alice.ID, PublicKey: good, Name: "\u3164"})
+			return err
+		}},
 		{"long name", func() error {
 			_, err := w.AddKey(ctx, operator, admin.NewKey{Account: alice.ID, PublicKey: good, Name: strings.Repeat("x", 101)})
 			return err

@@ -109,10 +109,3 @@ func socket(nc net.Conn) *park.Socket {
 	s, _ := park.NewSocket(nc)
 	return s
 }
-
-// Run carries bytes between client and server until both directions have
-// ended, or ctx has; head is what the server has sent already. See Link.Run.
-func Run(ctx context.Context, client, server net.Conn, head []byte) error {
-	l := Link{Client: client, Server: server, Head: head}
-	return l.Run(ctx)
-}
