@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"posthorn/socket"
 )
 
 // How dead peers are found out. A quiet connection is asked after a minute, and
@@ -12,14 +14,9 @@ import (
 // keepalives too, must not be shorter than the quiet before them. When there is
 // doubt, ten seconds have to do for both.
 var (
-	calmly  = patience{net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 30 * time.Second, Count: 3}, 90 * time.Second}
-	hastily = patience{net.KeepAliveConfig{Enable: true, Idle: 3 * time.Second, Interval: 3 * time.Second, Count: 3}, 10 * time.Second}
+	calmly  = socket.Patience{Idle: time.Minute, Interval: 30 * time.Second, Unanswered: 90 * time.Second}
+	hastily = socket.Patience{Idle: 3 * time.Second, Interval: 3 * time.Second, Unanswered: 10 * time.Second}
 )
-
-type patience struct {
-	keepAlive   net.KeepAliveConfig
-	userTimeout time.Duration
-}
 
 // haste is how long doubt lasts.
 const haste = 30 * time.Second
@@ -29,12 +26,12 @@ type sockets struct {
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	mu    sync.Mutex
-	open  map[*socket]struct{} // guarded by mu, as the rest
-	until time.Time            // the end of the present doubt; zero: there is none
+	open  map[*tracked]struct{} // guarded by mu, as the rest
+	until time.Time             // the end of the present doubt; zero: there is none
 }
 
-// socket is one of them.
-type socket struct {
+// tracked is one of them.
+type tracked struct {
 	net.Conn
 	all *sockets
 }
@@ -43,7 +40,7 @@ func newSockets(dial func(ctx context.Context, network, address string) (net.Con
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}
-	return &sockets{dial: dial, open: make(map[*socket]struct{})}
+	return &sockets{dial: dial, open: make(map[*tracked]struct{})}
 }
 
 // dialContext is a client.Config's DialContext.
@@ -52,26 +49,19 @@ func (s *sockets) dialContext(ctx context.Context, network, address string) (net
 	if err != nil {
 		return nil, err
 	}
-	c := &socket{nc, s}
-	c.be(calmly)
+	c := &tracked{nc, s}
+	_ = socket.SetPatience(c.Conn, calmly)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open[c] = struct{}{}
 	return c, nil
 }
 
-func (c *socket) Close() error {
+func (c *tracked) Close() error {
 	c.all.mu.Lock()
 	delete(c.all.open, c)
 	c.all.mu.Unlock()
 	return c.Conn.Close()
-}
-
-func (c *socket) be(p patience) {
-	if tc, ok := c.Conn.(*net.TCPConn); ok {
-		_ = tc.SetKeepAliveConfig(p.keepAlive)
-		setUserTimeout(tc, p.userTimeout)
-	}
 }
 
 // doubt finds out soon which connections are dead: at once, if their address is
@@ -85,7 +75,7 @@ func (s *sockets) doubt() {
 			c.Conn.Close()
 			continue
 		}
-		c.be(hastily)
+		_ = socket.SetPatience(c.Conn, hastily)
 	}
 	s.until = time.Now().Add(haste)
 }
@@ -99,7 +89,7 @@ func (s *sockets) calm() {
 	}
 	s.until = time.Time{}
 	for c := range s.open {
-		c.be(calmly)
+		_ = socket.SetPatience(c.Conn, calmly)
 	}
 }
 

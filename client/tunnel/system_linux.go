@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"net"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,14 +22,4 @@ func peerUser(nc *net.UnixConn) (uid int, err error) {
 		return 0, err
 	}
 	return int(cred.Uid), nil
-}
-
-// setUserTimeout sets TCP_USER_TIMEOUT (RFC 5482), without which what was sent and
-// is never acknowledged takes a quarter of an hour to fail.
-func setUserTimeout(c *net.TCPConn, d time.Duration) {
-	if rc, err := c.SyscallConn(); err == nil {
-		_ = rc.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d/time.Millisecond))
-		})
-	}
 }

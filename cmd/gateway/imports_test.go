@@ -42,7 +42,7 @@ var mayImport = map[string][]string{
 	"mux/muxtest":           {"alpn"}, // for tests
 	"authkeys":              {"store"},
 	"client":                {"alpn", "authkeys", "client/webtransport", "webstream"},
-	"client/tunnel":         {"alpn", "client", "imapline", "splice"},
+	"client/tunnel":         {"alpn", "client", "imapline", "socket", "splice"},
 	"client/clienttest":     nil,   // for tests
 	"client/gatewaytest":    {"*"}, // the same, a whole gateway
 	"client/sendmail":       {"client"},
