@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/accounts"
+	"posthorn/await"
 	"posthorn/backend"
 	"posthorn/backend/backendtest"
 	"posthorn/backend/upstream"
@@ -126,7 +127,7 @@ func TestProxyStatus(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- p.Run(ctx) }()
-		backendtest.Eventually(t, "the checks", func() bool { return !p.Status()[2].Up })
+		await.Until(t, "the checks", func() bool { return !p.Status()[2].Up })
 		status := p.Status()
 		if len(status) != 3 || !status[0].Up || !status[1].Up || status[0].Service != "imap" || status[2].Service != "submission" {
 			t.Errorf("status %+v", status)

@@ -18,8 +18,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/accounts"
+	"posthorn/await"
 	"posthorn/backend"
-	"posthorn/backend/backendtest"
 	"posthorn/backend/upstream"
 )
 
@@ -283,7 +283,7 @@ func run(t testing.TB, p *backend.Proxy) (stop func()) {
 func (f *submissionFake) checked(p *backend.Proxy) (stop func()) {
 	f.t.Helper()
 	stop = run(f.t, p)
-	backendtest.Eventually(f.t, "a health check", func() bool { return len(f.said("QUIT")) == 1 })
+	await.Until(f.t, "a health check", func() bool { return len(f.said("QUIT")) == 1 })
 	return stop
 }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/accounts"
+	"posthorn/await"
 	"posthorn/backend"
-	"posthorn/backend/backendtest"
 )
 
 // What is said on a connection before MAIL.
@@ -172,7 +172,7 @@ func TestSubmissionPassword(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	s.Logout()
-	backendtest.Eventually(t, "QUIT", func() bool { return len(f.said("QUIT")) == 2 })
+	await.Until(t, "QUIT", func() bool { return len(f.said("QUIT")) == 2 })
 }
 
 // Whatever becomes of a password, it was sent once, on one connection.
@@ -253,7 +253,7 @@ func TestSubmissionOpenedElsewhere(t *testing.T) {
 	if _, err := g.proxy().OpenSubmission(context.Background(), l, here); err != nil || l.Opened != nil {
 		t.Fatal(err)
 	}
-	backendtest.Eventually(t, "QUIT", func() bool { return len(f.said("QUIT")) == 1 })
+	await.Until(t, "QUIT", func() bool { return len(f.said("QUIT")) == 1 })
 
 	imapOnly, err := backend.NewProxy(backend.ProxyConfig{Name: "mail"})
 	if err != nil {
@@ -266,7 +266,7 @@ func TestSubmissionOpenedElsewhere(t *testing.T) {
 	if got := beginning(err); got != "550 5.7.1" || l.Opened != nil {
 		t.Errorf("got %q", heard(err))
 	}
-	backendtest.Eventually(t, "QUIT", func() bool { return len(f.said("QUIT")) == 2 })
+	await.Until(t, "QUIT", func() bool { return len(f.said("QUIT")) == 2 })
 }
 
 func TestSubmissionConfig(t *testing.T) {

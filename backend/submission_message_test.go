@@ -12,8 +12,8 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"posthorn/await"
 	"posthorn/backend"
-	"posthorn/backend/backendtest"
 )
 
 // What a client did not send to its end, a server does not get to see the end
@@ -41,7 +41,7 @@ func TestSubmissionCutOff(t *testing.T) {
 		if got := beginning(send(s, c.message, bob)); got != c.want {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
-		backendtest.Eventually(t, name, func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.cut == 1 })
+		await.Until(t, name, func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.cut == 1 })
 		s.Reset()
 		if err := send(s, strings.NewReader(text), bob); err != nil { // on another connection
 			t.Errorf("%s: %v", name, err)
@@ -64,7 +64,7 @@ func TestSubmissionPanic(t *testing.T) {
 		_ = send(s, io.MultiReader(strings.NewReader(text), readerFunc(func([]byte) (int, error) { panic("as asked") })), bob)
 	}()
 	s.Logout()
-	backendtest.Eventually(t, "the message is cut", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.cut == 1 })
+	await.Until(t, "the message is cut", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.cut == 1 })
 	if err := send(submitter(t, p, alice, here), strings.NewReader(text), bob); err != nil || len(f.taken()) != 1 {
 		t.Errorf("%v; %d messages", err, len(f.taken()))
 	}
@@ -242,13 +242,13 @@ func TestSubmissionOffer(t *testing.T) {
 		t.Errorf("unseen: got %+v", got)
 	}
 	run(t, p)
-	backendtest.Eventually(t, "both are known", func() bool {
+	await.Until(t, "both are known", func() bool {
 		return p.Submission(nil) == backend.Submission{MaxSize: 999, EightBitMIME: true, AnySender: true}
 	})
 
 	p = f.proxy()
 	run(t, p)
-	backendtest.Eventually(t, "it is known", func() bool { return p.Submission(loginOf(alice)) == most })
+	await.Until(t, "it is known", func() bool { return p.Submission(loginOf(alice)) == most })
 
 	// Who cannot send at all is no reason to offer others less.
 	none, err := backend.NewProxy(backend.ProxyConfig{Name: "other"})

@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/accounts"
+	"posthorn/await"
 	"posthorn/backend"
 	"posthorn/backend/backendtest"
 	"posthorn/backend/upstream"
@@ -31,7 +32,7 @@ func postfixProxy(t *testing.T, edit func(*backend.Server, *backendtest.Postfix)
 		t.Fatal(err)
 	}
 	run(t, proxy)
-	backendtest.Eventually(t, "the server is known", func() bool { return proxy.Submission(nil).MaxSize == 100_000 })
+	await.Until(t, "the server is known", func() bool { return proxy.Submission(nil).MaxSize == 100_000 })
 	return proxy, p
 }
 
@@ -61,7 +62,7 @@ func TestSubmissionPostfix(t *testing.T) {
 		s.Logout()
 	}
 	const login = "client=unknown[203.0.113.5], sasl_method=XCLIENT, sasl_username=" + alice
-	backendtest.Eventually(t, login, func() bool { return strings.Count(p.Log(), login) == 3 })
+	await.Until(t, login, func() bool { return strings.Count(p.Log(), login) == 3 })
 	// Checks of its health come before the first message, or late enough.
 	log := p.Log()
 	if between := log[strings.Index(log, login):strings.LastIndex(log, login)]; strings.Contains(between, ": connect from ") {

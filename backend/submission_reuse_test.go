@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"posthorn/await"
 	"posthorn/backend"
-	"posthorn/backend/backendtest"
 )
 
 // A connection that was left is used again by the same account from the same
@@ -58,7 +58,7 @@ func TestSubmissionReuse(t *testing.T) {
 				t.Errorf("%d RSET", n)
 			}
 			stop()
-			backendtest.Eventually(t, "QUIT", func() bool { return len(f.said("QUIT")) == 1+c.conns })
+			await.Until(t, "QUIT", func() bool { return len(f.said("QUIT")) == 1+c.conns })
 		})
 	}
 }
@@ -75,10 +75,10 @@ func TestSubmissionNotKept(t *testing.T) {
 	}
 	cancel()
 	s.Logout()
-	backendtest.Eventually(t, "QUIT", func() bool { return len(f.said("QUIT")) == 2 })
+	await.Until(t, "QUIT", func() bool { return len(f.said("QUIT")) == 2 })
 	stop()
 	submitter(t, p, alice, here).Logout()
-	backendtest.Eventually(t, "QUIT", func() bool { return len(f.said("QUIT")) == 3 })
+	await.Until(t, "QUIT", func() bool { return len(f.said("QUIT")) == 3 })
 }
 
 // Idle connections are few, and go when their time is over.
@@ -103,12 +103,12 @@ func TestSubmissionIdleBounds(t *testing.T) {
 		return f.open
 	}
 	leave("one", 10)
-	backendtest.Eventually(t, "few of an account", func() bool { return live() <= 2 })
+	await.Until(t, "few of an account", func() bool { return live() <= 2 })
 	for i := range 60 {
 		leave(fmt.Sprint(i), 1)
 	}
-	backendtest.Eventually(t, "few of all", func() bool { return live() <= 50 })
-	backendtest.Eventually(t, "none in the end", func() bool { return live() == 0 })
+	await.Until(t, "few of all", func() bool { return live() <= 50 })
+	await.Until(t, "none in the end", func() bool { return live() == 0 })
 }
 
 // A connection that died while it was idle costs no message, and no message is

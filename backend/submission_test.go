@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"posthorn/await"
 	"posthorn/backend"
-	"posthorn/backend/backendtest"
 )
 
 const bob = "bob@example.org"
@@ -31,7 +31,7 @@ func TestSubmission(t *testing.T) {
 	if err := s.Logout(); err != nil {
 		t.Error(err)
 	}
-	backendtest.Eventually(t, "QUIT", func() bool { return len(f.said("QUIT")) == 1 })
+	await.Until(t, "QUIT", func() bool { return len(f.said("QUIT")) == 1 })
 	if n := f.opened(); n != 1 {
 		t.Errorf("%d connections", n)
 	}

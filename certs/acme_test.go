@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"posthorn/await"
 	"posthorn/certs"
 	"posthorn/certs/acmetest"
 	"posthorn/store"
@@ -56,7 +57,7 @@ func TestFirstIssue(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	eventually(t, "all are obtained", func() bool { return obtained(m) })
+	await.Within(t, 30*time.Second, "all are obtained", func() bool { return obtained(m) })
 	if leaf, err := g.get(ca, "mail.example.org", "imap"); err != nil {
 		t.Error(leaf, err)
 	}
@@ -96,7 +97,7 @@ func TestHTTP01(t *testing.T) {
 	config.ACME.HTTP01 = true
 	m = newManager(t, config)
 	run(t, m)
-	eventually(t, "a certificate by http-01", func() bool { return obtained(m) })
+	await.Within(t, 30*time.Second, "a certificate by http-01", func() bool { return obtained(m) })
 
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for path, want := range map[string]int{"/": http.StatusFound, "/.well-known/acme-challenge/x": http.StatusNotFound} {
@@ -116,7 +117,7 @@ func TestRenewalByCA(t *testing.T) {
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: g.port(), Validity: 18 * time.Second})
 	m := newManager(t, acmeConfig(ca, "mail.example.org"))
 	g.serve(m)
-	eventually(t, "a certificate", func() bool { return obtained(m) })
+	await.Within(t, 30*time.Second, "a certificate", func() bool { return obtained(m) })
 	first := m.Status()[0]
 	if left := time.Until(first.NextRenewal); left > 12*time.Second || left < 6*time.Second {
 		t.Errorf("renewal is due in %v", left)
@@ -152,23 +153,23 @@ func TestOutage(t *testing.T) {
 	m.SetBackoff(200 * time.Millisecond)
 	g.serve(m)
 	failing := func() bool { return m.Status()[0].Err != nil }
-	eventually(t, "the outage shows", failing)
+	await.Within(t, 30*time.Second, "the outage shows", failing)
 	if _, err := g.get(ca, "mail.example.org", "imap"); !isAlert(err, unrecognizedName) {
 		t.Errorf("without a certificate: %v", err)
 	}
 	ca.Override(nil)
-	eventually(t, "a certificate after the outage", func() bool { return obtained(m) && !failing() })
+	await.Within(t, 30*time.Second, "a certificate after the outage", func() bool { return obtained(m) && !failing() })
 
 	old := m.Status()[0]
 	ca.Override(acmetest.Down)
-	eventually(t, "the second outage shows", failing)
-	eventually(t, "the certificate expires", func() bool { return time.Now().After(old.NotAfter) })
+	await.Within(t, 30*time.Second, "the second outage shows", failing)
+	await.Within(t, 30*time.Second, "the certificate expires", func() bool { return time.Now().After(old.NotAfter) })
 	leaf, _, err := g.dial(&tls.Config{ServerName: "mail.example.org", InsecureSkipVerify: true, NextProtos: []string{"imap"}})
 	if err != nil || !leaf.NotAfter.Equal(old.NotAfter) {
 		t.Errorf("the expired certificate is not served: %v", err)
 	}
 	ca.Override(nil)
-	eventually(t, "a certificate after the second outage", func() bool {
+	await.Within(t, 30*time.Second, "a certificate after the second outage", func() bool {
 		_, err := g.get(ca, "mail.example.org", "imap")
 		return err == nil
 	})
@@ -185,7 +186,7 @@ func TestOneNameFails(t *testing.T) { // not in parallel: it changes the DNS
 	ca.DNS.AddDNSServFailRecord("gone.example.org.")
 	m := newManager(t, acmeConfig(ca, "gone.example.org", "bad.example.org", "mail.example.org"))
 	g.serve(m)
-	eventually(t, "two fail, one does not", func() bool {
+	await.Within(t, 30*time.Second, "two fail, one does not", func() bool {
 		s := m.Status()
 		return s[0].Err != nil && s[1].Err != nil && !s[2].NotAfter.IsZero()
 	})
@@ -221,8 +222,8 @@ func TestRestart(t *testing.T) {
 	config.ECHPublicName = "mail.example.org"
 	m := newManager(t, config)
 	g.serve(m)
-	eventually(t, "all certificates", func() bool { return obtained(m) })
-	eventually(t, "all are in the store", func() bool {
+	await.Within(t, 30*time.Second, "all certificates", func() bool { return obtained(m) })
+	await.Within(t, 30*time.Second, "all are in the store", func() bool {
 		chains := 0
 		for key := range records(t, config.Store) {
 			if strings.HasPrefix(key, "cert/acme/") && strings.HasSuffix(key, "/chain") {
@@ -282,7 +283,7 @@ func TestBinding(t *testing.T) {
 			config.ACME.EABKeyID, config.ACME.EABKey = test.id, make([]byte, 32)
 			m := newManager(t, config)
 			g.serve(m)
-			eventually(t, "an outcome", func() bool { return m.Status()[0].Err != nil || obtained(m) })
+			await.Within(t, 30*time.Second, "an outcome", func() bool { return m.Status()[0].Err != nil || obtained(m) })
 			if obtained(m) != test.good {
 				t.Error(m.Status()[0].Err)
 			}
@@ -324,7 +325,7 @@ func TestHostPolicy(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	eventually(t, "the certificate", func() bool { return obtained(m) })
+	await.Within(t, 30*time.Second, "the certificate", func() bool { return obtained(m) })
 	if orders := ca.Orders(); !slices.Equal(orders, []string{"mail.example.org"}) {
 		t.Errorf("ordered: %v", orders)
 	}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"posthorn/alpn"
+	"posthorn/await"
 	"posthorn/certs"
 	posthornacme "posthorn/certs/acme"
 	"posthorn/certs/acmetest"
@@ -34,7 +35,7 @@ func TestUnreliableCA(t *testing.T) {
 	m := newManager(t, acmeConfig(ca, "mail.example.org"))
 	m.SetBackoff(time.Hour)
 	g.serve(m)
-	eventually(t, "a certificate", func() bool { return obtained(m) })
+	await.Within(t, 30*time.Second, "a certificate", func() bool { return obtained(m) })
 	good := m.Status()[0]
 
 	problem := func(status int, kind, retryAfter string) func(http.ResponseWriter, *http.Request) bool {
@@ -245,7 +246,7 @@ func TestStoreFails(t *testing.T) {
 	m := newManager(t, config)
 	kv.broken.Store(true)
 	g.serve(m)
-	eventually(t, "the failure shows", func() bool { return m.Status()[0].Err != nil })
+	await.Within(t, 30*time.Second, "the failure shows", func() bool { return m.Status()[0].Err != nil })
 	if err := m.Status()[0].Err; !errors.Is(err, errDisk) || len(ca.Orders()) != 0 {
 		t.Errorf("%v; ordered: %v", err, ca.Orders())
 	}
@@ -318,7 +319,7 @@ func TestDamagedRecords(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			done := make(chan error, 1)
 			go func() { done <- m.Run(ctx) }()
-			eventually(t, part+": another certificate", func() bool {
+			await.Within(t, 30*time.Second, part+": another certificate", func() bool {
 				c, err := m.GetCertificate(&tls.ClientHelloInfo{ServerName: "mail.example.org"})
 				return c != nil && err == nil
 			})
@@ -359,7 +360,7 @@ func TestStoreCannotBeRead(t *testing.T) {
 	}
 	kv.broken.Store(false)
 	run(t, m)
-	eventually(t, "the certificate is served", func() bool {
+	await.Within(t, 30*time.Second, "the certificate is served", func() bool {
 		c, err := m.GetCertificate(hello)
 		return c != nil && err == nil
 	})
@@ -377,7 +378,7 @@ func TestClockIsAheadOfTheCA(t *testing.T) {
 	config.Now = c.time
 	m := newManager(t, config)
 	g.serve(m)
-	eventually(t, "a certificate", func() bool { return obtained(m) })
+	await.Within(t, 30*time.Second, "a certificate", func() bool { return obtained(m) })
 	if wait := m.Status()[0].NextRenewal.Sub(c.time()); wait < 24*time.Hour {
 		t.Errorf("the next one is ordered in %v", wait)
 	}

@@ -105,19 +105,6 @@ func acmeConfig(ca *acmetest.CA, names ...string) certs.Config {
 	}
 }
 
-// eventually waits until what holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	over, again := time.After(30*time.Second), time.Tick(10*time.Millisecond)
-	for !holds() {
-		select {
-		case <-again:
-		case <-over:
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
-}
-
 // obtained reports whether every name has a certificate.
 func obtained(m *certs.Manager) bool {
 	for _, s := range m.Status() {

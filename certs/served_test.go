@@ -22,6 +22,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/alpn"
+	"posthorn/await"
 	"posthorn/certs"
 	"posthorn/certs/acmetest"
 	"posthorn/mux/muxtest"
@@ -39,7 +40,7 @@ func TestKeyTypesByClientHello(t *testing.T) {
 	config.ECHPublicName = publicName
 	m := newManager(t, config)
 	g.serve(m)
-	eventually(t, "all are obtained", func() bool { return obtained(m) })
+	await.Within(t, 30*time.Second, "all are obtained", func() bool { return obtained(m) })
 	if orders := slices.Sorted(slices.Values(ca.Orders())); !slices.Equal(orders, []string{hiddenName, hiddenName, "other.example.org", publicName}) {
 		t.Errorf("ordered: %v", orders)
 	}

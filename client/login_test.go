@@ -16,6 +16,7 @@ import (
 
 	"posthorn/alpn"
 	"posthorn/authkeys"
+	"posthorn/await"
 	"posthorn/client"
 	"posthorn/client/clienttest"
 )
@@ -62,7 +63,7 @@ func TestLogin(t *testing.T) {
 				t.Error(err)
 			}
 			c.Close()
-			clienttest.Eventually(t, tt.name+": IMAP by "+tt.mechanism, func() bool { return g.logins(tt.mechanism) == before+1 })
+			await.Until(t, tt.name+": IMAP by "+tt.mechanism, func() bool { return g.logins(tt.mechanism) == before+1 })
 
 			before = g.logins(tt.submit)
 			s, err := d.Submission(within(t, 20*time.Second))
@@ -74,7 +75,7 @@ func TestLogin(t *testing.T) {
 				t.Error(err)
 			}
 			s.Quit()
-			clienttest.Eventually(t, tt.name+": submission by "+tt.submit, func() bool { return g.logins(tt.submit) == before+1 })
+			await.Until(t, tt.name+": submission by "+tt.submit, func() bool { return g.logins(tt.submit) == before+1 })
 		}
 	}
 }
@@ -103,7 +104,7 @@ func TestLoginRefused(t *testing.T) {
 	if _, err := stranger.Submission(within(t, 20*time.Second)); !errors.Is(err, client.ErrNoMechanism) {
 		t.Errorf("submission: %v", err)
 	}
-	clienttest.Eventually(t, "all are gone", func() bool { return n.Open() == 0 })
+	await.Until(t, "all are gone", func() bool { return n.Open() == 0 })
 }
 
 // Pins are wanted besides a valid certificate, and do not replace one.

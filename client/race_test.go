@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"posthorn/alpn"
+	"posthorn/await"
 	"posthorn/client"
 	"posthorn/client/clienttest"
 )
@@ -30,12 +31,12 @@ func TestRaceLogsInOnce(t *testing.T) {
 		if err := c.Noop().Wait(); err != nil {
 			t.Error(err)
 		}
-		clienttest.Eventually(t, "the losers are gone", func() bool { return n.Open() <= 2 })
+		await.Until(t, "the losers are gone", func() bool { return n.Open() <= 2 })
 		if got := g.Sessions.Load() - before; got != 1 {
 			t.Errorf("%d sessions were opened", got)
 		}
 		c.Close()
-		clienttest.Eventually(t, "all are gone", func() bool { return n.Open() == 0 })
+		await.Until(t, "all are gone", func() bool { return n.Open() == 0 })
 	}
 	if log := g.Log.String(); strings.Count(log, `"mechanism":"PREAUTH"`) != 10 {
 		t.Errorf("the log tells of other logins:\n%s", log)
@@ -56,7 +57,7 @@ func TestRaceSendsThePasswordOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.Close()
-		clienttest.Eventually(t, "all are gone", func() bool { return n.Open() == 0 })
+		await.Until(t, "all are gone", func() bool { return n.Open() == 0 })
 		if got := g.Sessions.Load() - before; got != 1 {
 			t.Errorf("%d sessions were opened", got)
 		}
@@ -83,7 +84,7 @@ func TestDialConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	clienttest.Eventually(t, "all are gone", func() bool { return n.Open() == 0 })
+	await.Until(t, "all are gone", func() bool { return n.Open() == 0 })
 }
 
 // A route that has the turn and then breaks or goes silent gives it to the next,
@@ -139,7 +140,7 @@ func TestCancel(t *testing.T) {
 		}
 		cancel()
 	}
-	clienttest.Eventually(t, "all are gone", func() bool { return n.Open() == 0 })
+	await.Until(t, "all are gone", func() bool { return n.Open() == 0 })
 	if runtime.NumGoroutine() > 300 {
 		t.Errorf("%d goroutines", runtime.NumGoroutine())
 	}

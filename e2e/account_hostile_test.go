@@ -14,6 +14,7 @@ import (
 
 	"context"
 
+	"posthorn/await"
 	"posthorn/backend/backendtest"
 )
 
@@ -366,7 +367,7 @@ func TestAccountPasswordBehind(t *testing.T) {
 		t.Errorf("%s", body)
 	}
 	v.want(422, "/account/security/password", url.Values{"new": {"12345678"}, "again": {"12345678"}})
-	backendtest.EventuallyIn(t, 5*time.Second, "no conversation is open", func() bool { return server.Open() == 0 })
+	await.Within(t, 5*time.Second, "no conversation is open", func() bool { return server.Open() == 0 })
 	if n := strings.Count(fmt.Sprint(server.Lines()), "AUTHENTICATE"); n != 2 {
 		t.Errorf("%d logins reached the server", n)
 	}

@@ -23,7 +23,7 @@ import (
 	"time"
 
 	"posthorn/admin"
-	"posthorn/backend/backendtest"
+	"posthorn/await"
 	"posthorn/certs/acmetest"
 )
 
@@ -81,7 +81,7 @@ func (g *gateway) certs(args ...string) (all []admin.Cert) {
 // awaitCerts waits until what holds for n certificates.
 func (g *gateway) awaitCerts(n int, what func(admin.Cert) bool) {
 	g.t.Helper()
-	backendtest.EventuallyIn(g.t, time.Minute, fmt.Sprintf("%d certificates are as they should", n), func() bool {
+	await.Within(g.t, time.Minute, fmt.Sprintf("%d certificates are as they should", n), func() bool {
 		return len(slices.DeleteFunc(g.certs("list"), func(c admin.Cert) bool { return !what(c) })) == n
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"posthorn/backend/backendtest"
+	"posthorn/await"
 	"posthorn/e2e/browser"
 )
 
@@ -30,7 +30,7 @@ func (c *console) opened(p *browser.Page, path string) {
 // ends waits until a live client hears that its connection is over.
 func ends(t *testing.T, noop func() error) {
 	t.Helper()
-	backendtest.EventuallyIn(t, 10*time.Second, "the connection is over", func() bool { return noop() != nil })
+	await.Within(t, 10*time.Second, "the connection is over", func() bool { return noop() != nil })
 }
 
 // An account, from its first day to its last.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"posthorn/await"
 	"posthorn/backend/backendtest"
 )
 
@@ -40,7 +41,7 @@ func TestEdgeGhosts(t *testing.T) {
 				// There is something to say to them, which nobody acknowledges.
 				d.Deliver(t, user, strings.NewReader("Subject: boo\n\nHello.\n"))
 			}
-			backendtest.EventuallyIn(t, deadPeer+slack, "Dovecot has no ghosts", func() bool { return d.Sessions(from) == 0 })
+			await.Within(t, deadPeer+slack, "Dovecot has no ghosts", func() bool { return d.Sessions(from) == 0 })
 			for range 2 {
 				g.idling("", user, from)
 			}
@@ -94,7 +95,7 @@ func TestEdgeRevocation(t *testing.T) {
 			t.Errorf("%s: ended with %q", what, out)
 		}
 	}
-	backendtest.EventuallyIn(t, slack, "Dovecot has no sessions", func() bool { return e.d.Sessions(from) == 0 })
+	await.Within(t, slack, "Dovecot has no sessions", func() bool { return e.d.Sessions(from) == 0 })
 	e.imapOf("").do(fmt.Sprintf("LOGIN %q %q", alice, alicePassword), "NO [AUTHENTICATIONFAILED]")
 }
 
@@ -112,7 +113,7 @@ func TestEdgeCrowd(t *testing.T) {
 	}
 	var third *peer
 	pace := time.Tick(time.Second)
-	backendtest.EventuallyIn(t, 90*time.Second, "a third one is let in", func() bool {
+	await.Within(t, 90*time.Second, "a third one is let in", func() bool {
 		busy.do("NOOP", "OK")
 		third = e.secure(e.shared, e.tlsConfig(pemFile, "imap"))
 		greeting := third.line()

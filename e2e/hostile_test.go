@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"posthorn/backend/backendtest"
+	"posthorn/await"
 )
 
 // in is the same gateway, for a subtest.
@@ -64,7 +64,7 @@ const patience = 40 * time.Second
 // eventually waits until something is so that another process brings about.
 func eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
-	backendtest.EventuallyIn(t, patience, what, so)
+	await.Within(t, patience, what, so)
 }
 
 // peer is a conversation with the gateway, in cleartext or over TLS.

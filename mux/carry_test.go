@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"posthorn/alpn"
+	"posthorn/await"
 	"posthorn/mux"
 )
 
@@ -75,11 +76,7 @@ func TestCarry(t *testing.T) {
 	busy.Close()
 	// One that ends gives its place back, with that of the one around.
 	clients[0].Close()
-	for end := time.Now().Add(5 * time.Second); len(b.Conns()) != 2; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%+v", b.Conns())
-		}
-	}
+	await.Until(t, "two connections are left", func() bool { return len(b.Conns()) == 2 })
 	again := connect(t, addr, clientConfig("imap"))
 	again.want("hello imap")
 	if n := b.Close(func(i mux.Info) bool { return i.Via == 0 && i.Protocol == alpn.HTTP1 }, mux.ErrEvicted); n != 1 {

@@ -22,6 +22,7 @@ import (
 
 	"posthorn/alpn"
 	"posthorn/authkeys"
+	"posthorn/await"
 	"posthorn/mux"
 )
 
@@ -98,7 +99,7 @@ func TestRefusedKeyType(t *testing.T) {
 	c.send("x")
 	c.want("true")
 	c.Close()
-	eventually(t, func() bool { return len(b.Conns()) == 0 })
+	await.Until(t, "it comes about", func() bool { return len(b.Conns()) == 0 })
 	leaf, err := x509.ParseCertificate(cert.Certificate[0])
 	if err != nil {
 		t.Fatal(err)

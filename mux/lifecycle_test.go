@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/alpn"
+	"posthorn/await"
 	"posthorn/mux"
 )
 
@@ -165,7 +166,7 @@ func TestPanic(t *testing.T) {
 	connect(t, addr, clientConfig("imap")).wantEnd()
 	other.send("x")
 	other.want("smtp x key=")
-	eventually(t, func() bool { return len(b.Conns()) == 1 })
+	await.Until(t, "it comes about", func() bool { return len(b.Conns()) == 1 })
 	if s := log.String(); !strings.Contains(s, "explode") || !strings.Contains(s, `"reason":"panic"`) {
 		t.Errorf("logged %s", s)
 	}
@@ -324,7 +325,7 @@ func TestLog(t *testing.T) {
 		c.Close()
 		dial(t, addr).Close()                                    // chatter
 		tls.Client(dial(t, addr), clientConfig("x")).Handshake() // chatter
-		eventually(t, func() bool { return len(b.Conns()) == 0 })
+		await.Until(t, "it comes about", func() bool { return len(b.Conns()) == 0 })
 
 		var got map[string]any
 		if err := json.Unmarshal([]byte(log.String()), &got); err != nil {
@@ -367,7 +368,7 @@ func TestMetrics(t *testing.T) {
 	garbage := dial(t, addr)
 	io.WriteString(garbage, "GET / HTTP/1.1\r\n\r\n")
 	wantGone(t, garbage, 5*time.Second)
-	eventually(t, func() bool { return len(b.Conns()) == 1 })
+	await.Until(t, "it comes about", func() bool { return len(b.Conns()) == 1 })
 
 	got := map[string]float64{}
 	families, err := reg.Gather()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"posthorn/alpn"
+	"posthorn/await"
 	"posthorn/mux"
 )
 
@@ -61,27 +62,17 @@ func TestBusy(t *testing.T) {
 			c.wantEnd()
 			c.Close()
 		}
-		eventually(t, func() bool { return len(b.Conns()) == 3 })
+		await.Until(t, "it comes about", func() bool { return len(b.Conns()) == 3 })
 		// Half-open ones count in full.
 		for range 3 {
 			dial(t, addr)
 		}
-		eventually(t, func() bool { return len(b.Conns()) == 6 })
+		await.Until(t, "it comes about", func() bool { return len(b.Conns()) == 6 })
 		if got := wantGone(t, dial(t, addr), 5*time.Second); len(got) > 0 {
 			t.Errorf("%s: the seventh heard %q", name, got)
 		}
 		if name == "source" {
 			connectFrom(t, "127.0.0.2", addr, clientConfig("imap")).want("hello imap")
-		}
-	}
-}
-
-// eventually waits for what other goroutines bring about.
-func eventually(t testing.TB, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it never came about")
 		}
 	}
 }
@@ -130,7 +121,7 @@ func TestCrowd(t *testing.T) {
 			for i := range 400 {
 				dialFrom(t, source(i), addr)
 			}
-			eventually(t, func() bool { n := len(b.Conns()); return n > 0 && n <= l.UnauthFull+1 })
+			await.Until(t, "it comes about", func() bool { n := len(b.Conns()); return n > 0 && n <= l.UnauthFull+1 })
 			for range 50 {
 				c := connectFrom(t, "127.0.0.1", addr, clientConfig("imap"))
 				c.want("hello imap")

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"posthorn/alpn"
+	"posthorn/await"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
 	"posthorn/socket"
@@ -191,11 +192,7 @@ func (e *edge) accept() net.Conn {
 // carriers of nobody.
 func (e *edge) park() {
 	e.t.Helper()
-	for end := time.Now().Add(patience); carriers() > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			e.t.Fatal("they do not park")
-		}
-	}
+	await.Until(e.t, "they park", func() bool { return carriers() == 0 })
 }
 
 // result waits for the end of a link.

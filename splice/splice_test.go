@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"posthorn/await"
 	"posthorn/mux"
 	"posthorn/splice"
 )
@@ -481,11 +482,7 @@ func TestKeyUpdateWhileParked(t *testing.T) {
 		e.park()
 		before = e.Conns()[0].In
 		write(t, in, update)
-		for end := time.Now().Add(patience); e.Conns()[0].In == before; time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("openssl sends no KeyUpdate")
-			}
-		}
+		await.Until(t, "openssl sends a KeyUpdate", func() bool { return e.Conns()[0].In != before })
 		e.park()
 		write(t, in, "a NOOP\n")
 		read(t, server, "a NOOP\n")

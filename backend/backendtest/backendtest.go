@@ -23,10 +23,6 @@ import (
 //go:embed conf
 var conf embed.FS
 
-// patience is how long a server may take for what takes it a moment, on a
-// machine that has much else to do.
-const patience = 20 * time.Second
-
 // need ends the test when it cannot run here.
 func need(t testing.TB, programs ...string) {
 	t.Helper()
@@ -124,27 +120,6 @@ func configure(t testing.TB, name, tmpl string, data any) {
 		t.Fatal(err)
 	}
 	write(t, name, text.String())
-}
-
-// Eventually waits until something is so that another goroutine, or another
-// process, brings about. It asks every few milliseconds, and ends the test when
-// patience is over.
-func Eventually(t testing.TB, what string, so func() bool) {
-	t.Helper()
-	EventuallyIn(t, patience, what, so)
-}
-
-// EventuallyIn is Eventually for what may take longer, or must not take as long.
-func EventuallyIn(t testing.TB, within time.Duration, what string, so func() bool) {
-	t.Helper()
-	over, again := time.After(within), time.Tick(5*time.Millisecond)
-	for !so() {
-		select {
-		case <-again:
-		case <-over:
-			t.Fatalf("still not so after %v: %s", within, what)
-		}
-	}
 }
 
 // listens reports whether there is a server on an address.

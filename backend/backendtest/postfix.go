@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	"posthorn/await"
 )
 
 // Domain is the one that Postfix takes mail for.
@@ -133,7 +135,7 @@ func (p *Postfix) configure(t testing.TB, o PostfixOptions, ports map[string]int
 // taken.
 func (p *Postfix) Settle(t testing.TB) {
 	t.Helper()
-	Eventually(t, "the queue is empty", func() bool {
+	await.Until(t, "the queue is empty", func() bool {
 		queued := 0
 		for _, dir := range []string{"incoming", "active", "deferred"} {
 			_ = filepath.WalkDir(p.file("queue", dir), func(_ string, d fs.DirEntry, err error) error {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"posthorn/await"
 )
 
 // Server is a program that serves in the foreground, with the processes that it
@@ -75,7 +77,7 @@ func (s *Server) Start() {
 		s.t.Fatal(err)
 	}
 	s.cmd, s.done = cmd, done
-	Eventually(s.t, filepath.Base(s.name)+" serves", func() bool {
+	await.Until(s.t, filepath.Base(s.name)+" serves", func() bool {
 		select {
 		case <-done:
 			s.t.Fatalf("%s did not start:\n%s", filepath.Base(s.name), tail(s.Log()))
@@ -105,7 +107,7 @@ func (s *Server) end(sig syscall.Signal) {
 	<-s.done
 	s.cmd = nil
 	// Its processes notice that it has gone.
-	Eventually(s.t, filepath.Base(s.name)+" has ended", func() bool {
+	await.Until(s.t, filepath.Base(s.name)+" has ended", func() bool {
 		return !slices.ContainsFunc(family, func(pid int) bool { return syscall.Kill(pid, 0) == nil && !zombie(pid) })
 	})
 }
@@ -120,7 +122,7 @@ func (s *Server) Log() string {
 // process than the one that answers a client.
 func (s *Server) Await(t testing.TB, text string) {
 	t.Helper()
-	Eventually(t, filepath.Base(s.name)+" logs "+text, func() bool { return strings.Contains(s.Log(), text) })
+	await.Until(t, filepath.Base(s.name)+" logs "+text, func() bool { return strings.Contains(s.Log(), text) })
 }
 
 // descendants returns the processes that a process and its children have

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"posthorn/await"
 	"posthorn/backend/upstream"
 )
 
@@ -158,7 +159,7 @@ func TestStopInCheck(t *testing.T) {
 	s := serve(t, says(""))
 	p := newPool(t, upstream.Config{Addresses: []string{s.address}})
 	stop := run(t, p)
-	eventually(t, "check", func() bool { return s.accepted() > 0 })
+	await.Until(t, "check", func() bool { return s.accepted() > 0 })
 	stop()
 	if s := p.Status()[0]; !s.Up {
 		t.Errorf("Status: %+v", s)

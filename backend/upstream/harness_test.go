@@ -166,16 +166,6 @@ func run(t testing.TB, p *upstream.Pool) (stop func()) {
 	return stop
 }
 
-// eventually waits until something is so.
-func eventually(t testing.TB, what string, so func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !so(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not in time: %s", what)
-		}
-	}
-}
-
 // record is a log that is kept.
 type record struct {
 	mu  sync.Mutex

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"posthorn/await"
 	"posthorn/backend/upstream"
 	"posthorn/socket"
 )
@@ -209,7 +210,7 @@ func TestFewTriesOfDownAddress(t *testing.T) {
 				}
 			})
 		}
-		eventually(t, "tries", func() bool { return at.Load() == 3 && started.Load() == users })
+		await.Until(t, "tries", func() bool { return at.Load() == 3 && started.Load() == users })
 		close(release)
 		all.Wait()
 		switch {
@@ -372,7 +373,7 @@ func TestCancel(t *testing.T) {
 			_, err := p.Dial(ctx, upstream.Header{})
 			failed <- err
 		}()
-		eventually(t, "connect", func() bool { return s.accepted() > before })
+		await.Until(t, "connect", func() bool { return s.accepted() > before })
 		cancel()
 		if err := <-failed; !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)

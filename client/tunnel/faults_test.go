@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"posthorn/alpn"
+	"posthorn/await"
 	"posthorn/client"
 	"posthorn/client/clienttest"
 	"posthorn/client/gatewaytest"
@@ -260,19 +261,19 @@ func TestNetworkChange(t *testing.T) {
 			return i != nil && s != nil && i.Route != nil && s.Route != nil && i.Route.Kind == k && s.Route.Kind == k
 		}
 	}
-	clienttest.Eventually(t, "the usual route", by(client.Dedicated))
+	await.Until(t, "the usual route", by(client.Dedicated))
 	n.SetRules(clienttest.Rules{Ports: map[uint16]clienttest.Verdict{993: clienttest.Refuse, 465: clienttest.Refuse}})
 	network.Store("hotel")
-	clienttest.Eventually(t, "the hotel's", by(client.ALPN))
+	await.Until(t, "the hotel's", by(client.ALPN))
 	n.SetRules(clienttest.Rules{OnlyProxies: clienttest.Refuse})
 	network.Store("cellar")
-	clienttest.Eventually(t, "none", func() bool {
+	await.Until(t, "none", func() bool {
 		i, s := r.state(alpn.IMAP), r.state(alpn.SMTP)
 		return i.Err != nil && s.Err != nil
 	})
 	n.SetRules(clienttest.Rules{})
 	network.Store("home")
-	clienttest.Eventually(t, "the usual one again", by(client.Dedicated))
+	await.Until(t, "the usual one again", by(client.Dedicated))
 }
 
 // TestIdleDay: a program that idles for a day is still there, and gets its mail;

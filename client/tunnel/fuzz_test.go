@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"posthorn/alpn"
+	"posthorn/await"
 	"posthorn/client/clienttest"
 	"posthorn/client/gatewaytest"
 	"posthorn/client/tunnel"
@@ -27,7 +28,7 @@ func FuzzSignIn(f *testing.F) {
 	g := gatewaytest.Start(f)
 	n := clienttest.New(f, g.Ports, clienttest.Rules{})
 	r := startTunnel(f, g, n)
-	clienttest.Eventually(f, "the first look is over", func() bool { return r.state(alpn.SMTP) != nil && r.state(alpn.IMAP) != nil })
+	await.Until(f, "the first look is over", func() bool { return r.state(alpn.SMTP) != nil && r.state(alpn.IMAP) != nil })
 	before := len(n.Seen())
 	f.Fuzz(func(t *testing.T, input string) {
 		if len(input) > 1<<16 {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"posthorn/alpn"
+	"posthorn/await"
 	"posthorn/client/clienttest"
 	"posthorn/client/gatewaytest"
 	"posthorn/client/tunnel"
@@ -28,7 +29,7 @@ func TestBeforeSignIn(t *testing.T) {
 	g := gatewaytest.Start(t)
 	n := clienttest.New(t, g.Ports, clienttest.Rules{})
 	r := startTunnel(t, g, n)
-	clienttest.Eventually(t, "the first look is over", func() bool { return r.state(alpn.SMTP) != nil && r.state(alpn.IMAP) != nil })
+	await.Until(t, "the first look is over", func() bool { return r.state(alpn.SMTP) != nil && r.state(alpn.IMAP) != nil })
 	before := len(n.Seen())
 	long := strings.Repeat("x", 20_000)
 	for name, tt := range map[string]struct {

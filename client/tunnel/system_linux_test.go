@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"posthorn/alpn"
+	"posthorn/await"
 	"posthorn/client/clienttest"
 	"posthorn/client/gatewaytest"
 	"posthorn/client/tunnel"
@@ -57,7 +58,7 @@ func TestStranger(t *testing.T) {
 		t.Errorf("another user hears %q", got)
 	}
 	said := fmt.Sprintf("another user of this machine: %d", stranger)
-	clienttest.Eventually(t, "it is logged", func() bool { return strings.Contains(r.log.String(), said) })
+	await.Until(t, "it is logged", func() bool { return strings.Contains(r.log.String(), said) })
 }
 
 // connect returns what a user hears first at a socket, or why he cannot connect.
@@ -106,7 +107,7 @@ func TestDeadPeers(t *testing.T) {
 		}
 		c.Network, c.Watch = func() string { return network.Load().(string) }, 10*time.Millisecond
 	})
-	clienttest.Eventually(t, "the first look is over", func() bool { return r.state(alpn.SMTP) != nil && r.state(alpn.IMAP) != nil })
+	await.Until(t, "the first look is over", func() bool { return r.state(alpn.SMTP) != nil && r.state(alpn.IMAP) != nil })
 	in := dial(t, r.unix)
 	in.expect("* PREAUTH")
 	mine := last.Load()
@@ -122,7 +123,7 @@ func TestDeadPeers(t *testing.T) {
 		t.Errorf("keepalive %d after %d s, user timeout %d ms", keep, idle, user)
 	}
 	network.Store("hotel")
-	clienttest.Eventually(t, "the tunnel is in doubt", func() bool {
+	await.Until(t, "the tunnel is in doubt", func() bool {
 		return option(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE) == 3 && option(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) == 10_000
 	})
 	in.say("a NOOP\r\n") // which does no harm to what lives

@@ -29,7 +29,8 @@ var mayImport = map[string][]string{
 	"admin":                 {"mux", "alpn", "accounts", "authkeys", "certs", "certs/*", "passkeys", "sessions", "sources", "store"},
 	"backend":               {"accounts", "mailbox", "backend/upstream", "splice"},
 	"backend/upstream":      {"authkeys", "socket"},
-	"backend/backendtest":   nil, // for tests
+	"await":                 nil,       // for tests
+	"backend/backendtest":   {"await"}, // for tests
 	"park":                  {"socket"},
 	"socket":                nil,
 	"splice":                {"park"},
@@ -77,7 +78,7 @@ var onlyHere = map[string][]string{
 	"github.com/chromedp":           {"e2e/..."},
 	"github.com/rogpeppe":           nil,
 	"github.com/google/go-cmp":      nil,
-	"testing":                       {"accounts/accountstest", "handlers/https/httpstest", "store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest", "client/clienttest", "client/gatewaytest", "e2e/..."},
+	"testing":                       {"await", "accounts/accountstest", "handlers/https/httpstest", "store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest", "client/clienttest", "client/gatewaytest", "e2e/..."},
 	"go.uber.org/goleak":            nil,
 	"net/http/httptest":             {"certs/acmetest"},
 	"github.com/letsencrypt":        {"certs/acmetest"}, // Pebble, for tests

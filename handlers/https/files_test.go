@@ -18,8 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"posthorn/await"
 	"posthorn/handlers/https"
-	"posthorn/handlers/https/httpstest"
 	"posthorn/handlers/https/sites"
 )
 
@@ -186,7 +186,7 @@ func TestFileReplaced(t *testing.T) {
 			continue
 		}
 		for i := range seen {
-			httpstest.Eventually(t, "the new file is there", func() bool { return int(seen[i].Load()) == n })
+			await.Until(t, "the new file is there", func() bool { return int(seen[i].Load()) == n })
 		}
 	}
 }

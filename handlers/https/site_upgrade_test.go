@@ -12,7 +12,7 @@ import (
 	"sync"
 	"testing"
 
-	"posthorn/handlers/https/httpstest"
+	"posthorn/await"
 )
 
 // TestUpgrade passes a custom protocol both ways, with the end of either direction
@@ -110,7 +110,7 @@ func TestQuietUpgrades(t *testing.T) {
 			}
 			clients = append(clients, c)
 		}
-		httpstest.Eventually(t, "their goroutines end", func() bool { return runtime.NumGoroutine() <= before+n/10 })
+		await.Until(t, "their goroutines end", func() bool { return runtime.NumGoroutine() <= before+n/10 })
 		for i, c := range clients {
 			mu.Lock()
 			io.WriteString(ends[i], "wake up")
@@ -122,7 +122,7 @@ func TestQuietUpgrades(t *testing.T) {
 			c.Close()
 			ends[i].Close()
 		}
-		httpstest.Eventually(t, "they are gone", func() bool { return len(g.Conns()) == 0 })
+		await.Until(t, "they are gone", func() bool { return len(g.Conns()) == 0 })
 		ends = nil
 	}
 }

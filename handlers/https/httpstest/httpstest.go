@@ -88,15 +88,3 @@ func (p *Pipes) Close() error {
 
 // Addr implements net.Listener.
 func (p *Pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
-// Eventually waits until something has come about, for ten seconds at most.
-func Eventually(t testing.TB, what string, has func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(10 * time.Second); !has(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}

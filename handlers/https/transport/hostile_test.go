@@ -17,8 +17,8 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"posthorn/await"
 	"posthorn/client/webtransport"
-	"posthorn/handlers/https/httpstest"
 	"posthorn/handlers/https/sites"
 	"posthorn/handlers/https/transport"
 	"posthorn/mux"
@@ -322,14 +322,14 @@ func TestCounts(t *testing.T) {
 // wait waits until something has come about.
 func wait(t testing.TB, is func() bool) {
 	t.Helper()
-	httpstest.Eventually(t, "what the test waits for", is)
+	await.Until(t, "what the test waits for", is)
 }
 
 // parked waits until nobody carries octets: all connections that are spliced wait
 // without a goroutine.
 func parked(t testing.TB) {
 	t.Helper()
-	httpstest.Eventually(t, "all is parked", func() bool {
+	await.Until(t, "all is parked", func() bool {
 		var b strings.Builder
 		if err := pprof.Lookup("goroutine").WriteTo(&b, 1); err != nil {
 			t.Fatal(err)
