@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
@@ -70,6 +71,9 @@ func (c *Conn) handshake() error {
 // failed notes how a handshake failed.
 func (c *Conn) failed(h *hello, err error) {
 	label := h.failure(err)
+	if cause := context.Cause(c.ctx); cause != nil {
+		err = cause // rather than how crypto/tls found out
+	}
 	c.srv.metrics.handshake(label)
 	t := &c.srv.table
 	t.mu.Lock()

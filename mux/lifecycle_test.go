@@ -352,6 +352,19 @@ func TestLog(t *testing.T) {
 	}
 }
 
+// Of a handshake that mux ends, the log says why.
+func TestLogOfEndedHandshake(t *testing.T) {
+	var log syncBuffer
+	b := start(t, limits(mux.Limits{UnauthPerSource: 1}), func(c *mux.Config) { c.Log = zerolog.New(&log) })
+	addr := b.listen(alpn.Shared)
+	dial(t, addr).Write([]byte{22}) // half open
+	await.Until(t, "it comes about", func() bool { return len(b.Conns()) == 1 })
+	dial(t, addr)
+	await.Until(t, "the reason is logged", func() bool {
+		return strings.Contains(log.String(), `"reason":"handshake error: `+mux.ErrCrowded.Error())
+	})
+}
+
 func TestMetrics(t *testing.T) {
 	b := start(t, login)
 	reg := prometheus.NewPedanticRegistry()

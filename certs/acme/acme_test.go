@@ -176,9 +176,12 @@ func TestCancel(t *testing.T) {
 func TestHTTPHandler(t *testing.T) {
 	t.Parallel()
 	var client *acme.Client
+	var mu sync.Mutex // a CA looks from several places at once
 	var asked []string
 	port80 := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
 		asked = append(asked, r.Method+" "+r.Host)
+		mu.Unlock()
 		client.HTTPHandler(http.NotFoundHandler()).ServeHTTP(w, r)
 	}))
 	defer port80.Close()
@@ -190,9 +193,11 @@ func TestHTTPHandler(t *testing.T) {
 	if _, err := client.Obtain(t.Context(), "a.example.org", ecKey()); err != nil {
 		t.Fatal(err)
 	}
+	mu.Lock()
 	if len(asked) == 0 || !strings.HasPrefix(asked[0], "GET a.example.org") {
 		t.Errorf("the CA asked %q", asked)
 	}
+	mu.Unlock()
 	for _, path := range []string{"", "x", "../../etc/passwd"} {
 		res := must(http.Get(port80.URL + "/.well-known/acme-challenge/" + path))
 		if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusNotFound {
