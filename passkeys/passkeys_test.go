@@ -3,6 +3,7 @@ package passkeys_test
 import (
 	"errors"
 	"net/netip"
+	"regexp"
 	"testing"
 	"testing/synctest"
 
@@ -83,6 +84,10 @@ func TestPasskey(t *testing.T) {
 	device, p := h.registered(a)
 	if p.Name != "Phone" || p.Host != here.Host || p.Account != a.ID || p.Synced {
 		t.Errorf("%+v", p)
+	}
+	// People type IDs behind a command: none may look like one of its flags.
+	if !regexp.MustCompile(`^[a-z2-7]{32}$`).MatchString(p.ID) {
+		t.Errorf("its ID is %s", p.ID)
 	}
 	for range 3 {
 		got, who, err := h.signIn(device)

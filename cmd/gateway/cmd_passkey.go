@@ -56,7 +56,7 @@ func (c *cli) passkeyRemoveCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:     "remove ACCOUNT ID",
 		Short:   "Remove a passkey, and sign out the sessions that it opened",
-		Example: "  posthorn passkey remove alice@example.org Zl3xJ…",
+		Example: "  posthorn passkey remove alice@example.org k5fzq…",
 		Args:    c.args(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withClient(cmd.Context(), func(ctx context.Context, cl *admin.Client) error {
