@@ -92,8 +92,9 @@ func isRefusal(err error) bool {
 const keyMechanism = "PREAUTH"
 
 // Check reports whether l still holds: its account is there, enabled and at the
-// same backend, and its key, if one proved it, is registered for the account,
-// unexpired and in scope. A submission asks at each MAIL. On success it brings l up to date.
+// same backend, and what proved it is what it was: a key is registered for the
+// account, unexpired and in scope; a password that is kept here has not been set
+// anew. A submission asks at each MAIL. On success it brings l up to date.
 // Its errors are those of Auth.
 func (s *Store) Check(ctx context.Context, l *Login) error {
 	version := s.version()
@@ -130,6 +131,15 @@ func (s *Store) checkAnew(ctx context.Context, l *Login) error {
 		return err
 	case a.Disabled:
 		return refuse(Disabled, a.ID)
+	}
+	if l.password != nil { // which may have been replaced since: SCRAM's last response is the client's to delay
+		now, err := s.PasswordStamp(ctx, a.ID)
+		switch {
+		case err != nil:
+			return err
+		case now != l.PasswordStamp():
+			return refuse(WrongPassword, a.ID)
+		}
 	}
 	return l.update(a)
 }

@@ -172,6 +172,10 @@ func TestCheck(t *testing.T) {
 		{"nothing", func(*login) error { return nil }, "", ""},
 		{"account disabled", func(l *login) error { return l.SetDisabled(t.Context(), l.alice.ID, true) }, accounts.Disabled, accounts.Disabled},
 		{"account removed", func(l *login) error { _, err := l.Remove(t.Context(), l.alice.ID); return err }, accounts.UnknownKey, accounts.UnknownUser},
+		{"password changed", func(l *login) error { return l.SetPassword(t.Context(), l.alice.ID, "new") }, "", accounts.WrongPassword},
+		{"password set anew", func(l *login) error { return l.SetPassword(t.Context(), l.alice.ID, password) }, "", accounts.WrongPassword},
+		{"password removed", func(l *login) error { return l.SetPassword(t.Context(), l.alice.ID, "") }, "", accounts.WrongPassword},
+		{"another's password changed", func(l *login) error { return l.SetPassword(t.Context(), l.bob.ID, "new") }, "", ""},
 		{"account moved", func(l *login) error { return l.SetBackend(t.Context(), l.alice.ID, "mail") }, accounts.Moved, accounts.Moved},
 		{"key removed", func(l *login) error { _, err := l.keys.Remove(t.Context(), l.key); return err }, accounts.UnknownKey, ""},
 		{"key moved", func(l *login) error {

@@ -164,6 +164,7 @@ func TestScramOvertaken(t *testing.T) {
 		{"password changed", 1, func(d *door, a *accounts.Account) error { return d.SetPassword(t.Context(), a.ID, "new") }, accounts.WrongPassword},
 		{"password removed", 1, func(d *door, a *accounts.Account) error { return d.SetPassword(t.Context(), a.ID, "") }, accounts.NoPassword},
 		{"disabled", 1, func(d *door, a *accounts.Account) error { return d.SetDisabled(t.Context(), a.ID, true) }, accounts.Disabled},
+		{"password changed after the proof", 2, func(d *door, a *accounts.Account) error { return d.SetPassword(t.Context(), a.ID, "new") }, accounts.WrongPassword},
 		{"disabled after the proof", 2, func(d *door, a *accounts.Account) error { return d.SetDisabled(t.Context(), a.ID, true) }, accounts.Disabled},
 		{"removed after the proof", 2, func(d *door, a *accounts.Account) error { _, err := d.Remove(t.Context(), a.ID); return err }, accounts.UnknownUser},
 		{"nothing", 2, func(*door, *accounts.Account) error { return nil }, ""},
