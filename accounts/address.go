@@ -66,7 +66,7 @@ func parseLocal(s string) (string, error) {
 		return "", errors.New("quoted strings are not accepted")
 	}
 	// Composed first, because lower case is defined on composed letters, and
-	// again after it, because that can take them apart.
+	// again after it, because there are letters that are composed in lower case only.
 	s = norm.NFC.String(strings.ToLower(norm.NFC.String(s)))
 	switch {
 	case s == "":
@@ -86,12 +86,15 @@ func parseLocal(s string) (string, error) {
 
 // isAtomText reports whether r can stand in a dot-atom: a dot, atext of RFC
 // 5322, or what RFC 6532 adds to it, of which only visible characters are
-// taken: invisible ones make two names that look the same.
+// taken: invisible ones make two names that look the same. Among those are
+// letters (the Hangul fillers), marks (variation selectors) and a symbol (the
+// Braille pattern without a dot).
 func isAtomText(r rune) bool {
 	if r < utf8.RuneSelf {
 		return 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || strings.ContainsRune(".!#$%&'*+-/=?^_`{|}~", r)
 	}
-	return unicode.IsPrint(r) && r != utf8.RuneError
+	return unicode.IsPrint(r) && r != utf8.RuneError && r != '\u2800' &&
+		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 // domains maps names to A-labels as browsers do. It is not strict about ASCII
