@@ -26,6 +26,12 @@ func (s *Store) Unblock(source string) (bool, error) {
 	return s.limiter.unblock(sub), nil
 }
 
+// IsSource reports whether Unblock takes a text.
+func IsSource(text string) bool {
+	_, err := parseSubject(text)
+	return err == nil
+}
+
 func (l *limiter) blocks() []Block {
 	now := l.now()
 	var all []Block

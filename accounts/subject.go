@@ -40,7 +40,7 @@ func parseSubject(text string) (subject, error) {
 	if f, err := authkeys.ParseFingerprint(text); err == nil {
 		return keySubject(f), nil
 	}
-	if p, err := netip.ParsePrefix(text); err == nil {
+	if p, err := netip.ParsePrefix(text); err == nil && p.Masked() == sources.Of(p.Addr()) {
 		return sourceSubject(p.Addr()), nil
 	}
 	if addr, err := netip.ParseAddr(text); err == nil {

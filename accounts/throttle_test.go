@@ -352,7 +352,7 @@ func TestUnblock(t *testing.T) {
 		if want := []string{"2001:db8::/64", "192.0.2.1"}; !slices.Equal(sources, want) {
 			t.Errorf("blocked: %q", sources)
 		}
-		for source, want := range map[string]bool{"2001:db8::7": true, "192.0.2.1": true, "192.0.2.9": false, "local": false} {
+		for source, want := range map[string]bool{"2001:db8::7": true, "192.0.2.1": true, "192.0.2.9/32": false, "2001:db8:1::7/64": false, "local": false} {
 			if was, err := d.Unblock(source); was != want || err != nil {
 				t.Errorf("Unblock(%s) = %v, %v", source, was, err)
 			}
@@ -363,7 +363,7 @@ func TestUnblock(t *testing.T) {
 		if got := d.guess(home, noKey, "alice@example.org", password); got != "" {
 			t.Errorf("after Unblock: %s", got)
 		}
-		for _, source := range []string{"", "x", "SHA256:x", "300.0.0.1"} {
+		for _, source := range []string{"", "x", "SHA256:x", "300.0.0.1", "192.0.2.0/24", "2001:db8::/32", "2001:db8::/65"} {
 			if _, err := d.Unblock(source); err == nil {
 				t.Errorf("Unblock(%q) is no error", source)
 			}

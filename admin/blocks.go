@@ -2,10 +2,8 @@ package admin
 
 import (
 	"context"
-	"net/netip"
 
 	"posthorn/accounts"
-	"posthorn/authkeys"
 )
 
 // ListBlocks returns the sources whose passwords are refused for a while, for
@@ -24,8 +22,8 @@ func (s *Service) RemoveBlock(ctx context.Context, who Actor, source string) err
 	if err := s.operator(who, action); err != nil {
 		return err
 	}
-	if !isSource(source) {
-		return &InvalidError{"source", "must be an IP address or a fingerprint"}
+	if !accounts.IsSource(source) {
+		return &InvalidError{"source", "must be an IP address, an IPv6 /64 or a fingerprint"}
 	}
 	return s.do(ctx, who, &Event{Action: action, Detail: source}, func() error {
 		was, err := s.Accounts.Unblock(source)
@@ -34,11 +32,4 @@ func (s *Service) RemoveBlock(ctx context.Context, who Actor, source string) err
 		}
 		return err
 	})
-}
-
-func isSource(s string) bool {
-	_, notAddr := netip.ParseAddr(s)
-	_, notPrefix := netip.ParsePrefix(s)
-	_, notKey := authkeys.ParseFingerprint(s)
-	return notAddr == nil || notPrefix == nil || notKey == nil
 }

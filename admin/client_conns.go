@@ -53,7 +53,7 @@ func (c *Client) ListBlocks(ctx context.Context) ([]accounts.Block, error) {
 // RemoveBlock forgets the failures of a source.
 func (c *Client) RemoveBlock(ctx context.Context, source string) error {
 	if strings.Trim(source, ".") == "" {
-		return &InvalidError{"source", "must be an IP address or a fingerprint"}
+		return &InvalidError{"source", "must be an IP address, an IPv6 /64 or a fingerprint"}
 	}
 	return c.call(ctx, "DELETE", "blocks/"+url.PathEscape(source), nil, nil)
 }

@@ -145,6 +145,7 @@ func TestClientErrors(t *testing.T) {
 		}, authkeys.ErrTaken, admin.CodeKeyTaken},
 		{"conn", func() error { return c.CloseConn(ctx, 99) }, admin.ErrNoConn, admin.CodeNoConn},
 		{"block", func() error { return c.RemoveBlock(ctx, "192.0.2.1") }, admin.ErrNoBlock, admin.CodeNoBlock},
+		{"block of peers without an address", func() error { return c.RemoveBlock(ctx, "local") }, admin.ErrNoBlock, admin.CodeNoBlock},
 		{"no change", func() error { _, err := c.SetKey(ctx, k.Fingerprint, admin.KeyChange{}); return err }, nil, admin.CodeInvalid},
 		{"no account to close", func() error { _, err := c.CloseConns(ctx, ""); return err }, nil, admin.CodeInvalid},
 	}

@@ -181,6 +181,7 @@ func TestBadRequests(t *testing.T) {
 			return err
 		}},
 		{"source", func() error { return w.RemoveBlock(ctx, operator, "everybody") }},
+		{"several sources", func() error { return w.RemoveBlock(ctx, operator, "192.0.2.0/24") }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
