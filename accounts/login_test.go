@@ -5,12 +5,14 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-sasl"
 
 	"posthorn/accounts"
 	"posthorn/authkeys"
+	"posthorn/store"
 )
 
 func TestKeyAndPassword(t *testing.T) {
@@ -99,6 +101,82 @@ func TestStoreFails(t *testing.T) {
 	}
 	if got := strings.Join(keyed.Mechanisms(ctx), " "); got != "SCRAM-SHA-256 PLAIN LOGIN" {
 		t.Errorf("mechanisms: %s", got)
+	}
+}
+
+// TestStoreFailsPartly: a record that cannot be read is no verdict on a password,
+// and no failure to be counted; a key that cannot be looked up is not left out.
+func TestStoreFailsPartly(t *testing.T) {
+	for _, prefix := range []string{authkeys.Prefix, accounts.Prefix, "address/", "password/"} {
+		t.Run(prefix, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				kv := &hookedKV{KV: newMemory(t)}
+				d := openDoor(t, kv, accounts.Options{})
+				key := d.key(d.add("alice@example.org", password))
+				broken := errors.New("broken")
+				kv.get = func(name string) error {
+					if strings.HasPrefix(name, prefix) {
+						return broken
+					}
+					return nil
+				}
+				start := time.Now()
+				for range 100 {
+					_, err := d.NewAuth(peer(home, key)).Password(t.Context(), "alice@example.org", password)
+					if isRefused(err) || !errors.Is(err, broken) {
+						t.Fatal(err)
+					}
+				}
+				kv.get = nil
+				if got := d.guess(home, key, "alice@example.org", password); got != "" || time.Since(start) != 0 {
+					t.Errorf("afterwards: %q, after %v", got, time.Since(start))
+				}
+			})
+		})
+	}
+}
+
+func isRefused(err error) bool {
+	var refused *accounts.RefusedError
+	return errors.As(err, &refused)
+}
+
+// hookedKV asks before it gets.
+type hookedKV struct {
+	store.KV
+	get func(key string) error // nil: nobody is asked
+}
+
+func (k *hookedKV) Get(ctx context.Context, key string) ([]byte, error) {
+	if k.get != nil {
+		if err := k.get(key); err != nil {
+			return nil, err
+		}
+	}
+	return k.KV.Get(ctx, key)
+}
+
+// TestAddressMoves: an address that is given to another account while it is looked
+// up leads nowhere, and not to whom it was taken from.
+func TestAddressMoves(t *testing.T) {
+	kv := &hookedKV{KV: newMemory(t)}
+	d, ctx := openDoor(t, kv, accounts.Options{}), t.Context()
+	alice, bob := d.add("alice@example.org", password, "info@example.org"), d.add("bob@example.org", "")
+	kv.get = func(key string) error {
+		if key != accounts.Prefix+alice.ID {
+			return nil
+		}
+		kv.get = nil
+		if err := d.RemoveAddress(ctx, alice.ID, "info@example.org"); err != nil {
+			return err
+		}
+		return d.AddAddress(ctx, bob.ID, "info@example.org")
+	}
+	if got := d.guess(home, noKey, "info@example.org", password); got != accounts.UnknownUser {
+		t.Errorf("meanwhile: %q", got)
+	}
+	if a, err := d.ByAddress(ctx, "info@example.org"); err != nil || a.ID != bob.ID {
+		t.Errorf("afterwards: %+v, %v", a, err)
 	}
 }
 

@@ -203,6 +203,7 @@ func TestMalformed(t *testing.T) {
 		{"SCRAM-SHA-256", []string{"n,,m=x,n=alice@example.org,r=abc"}, accounts.Malformed},
 		{"SCRAM-SHA-256", []string{"n,,n=alice=40example.org,r=abc"}, accounts.Malformed},
 		{"SCRAM-SHA-256", []string{"n,,n=alice@example.org,r=a\x00c"}, accounts.Malformed},
+		{"SCRAM-SHA-256", []string{"n,,n=alice@example.org,r=a\x7fc"}, accounts.Malformed},
 		{"SCRAM-SHA-256", []string{"n,,n=alice\xff@example.org,r=abc"}, accounts.Malformed},
 		{"SCRAM-SHA-256", []string{"n,,n=alice@example.org,r=abc", ""}, accounts.Malformed},
 		{"SCRAM-SHA-256", []string{"n,,n=alice@example.org,r=abc", "c=biws,r=abc,p=AAAA"}, accounts.Malformed},
