@@ -284,8 +284,8 @@ func putHistories(ctx context.Context, tx store.Tx, now map[string][]Attempt) (a
 			return 0, err
 		}
 		all, err := readHistory(ctx, tx, id)
-		if err != nil {
-			all = nil // it cannot be mended; what comes now can be told
+		if err != nil && !errors.Is(err, errHistory) { // a damaged one cannot be mended; what comes now can be told
+			return 0, err
 		}
 		if len(all) == 0 {
 			added++

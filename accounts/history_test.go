@@ -289,6 +289,54 @@ func TestRecentDamaged(t *testing.T) {
 	}
 }
 
+// A history that cannot be read for now, as when the gateway stops at that moment,
+// is not taken for a damaged one and written over.
+func TestRecentInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kv := &hookedTxKV{KV: newMemory(t)}
+		d := openDoor(t, kv, accounts.Options{})
+		alice := d.add("alice@example.org", password)
+		d.Record(alice.ID, accounts.Attempt{Protocol: "imap", Mechanism: "PLAIN"})
+		d.run()()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		kv.get = func(key string) {
+			if key == "logins/"+alice.ID {
+				cancel()
+			}
+		}
+		d.Record(alice.ID, accounts.Attempt{Protocol: "imap", Mechanism: "PREAUTH"})
+		if err := d.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if got := d.recent(alice); len(got) != 2 || got[0].Mechanism != "PREAUTH" || got[0].Count != 1 || got[1].Mechanism != "PLAIN" {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// hookedTxKV tells of what its transactions are about to get.
+type hookedTxKV struct {
+	store.KV
+	get func(key string) // nil: nobody is told
+}
+
+func (k *hookedTxKV) Update(ctx context.Context, fn func(store.Tx) error) error {
+	return k.KV.Update(ctx, func(tx store.Tx) error { return fn(&hookedTx{tx, k}) })
+}
+
+type hookedTx struct {
+	store.Tx
+	kv *hookedTxKV
+}
+
+func (t *hookedTx) Get(ctx context.Context, key string) ([]byte, error) {
+	if t.kv.get != nil {
+		t.kv.get(key)
+	}
+	return t.Tx.Get(ctx, key)
+}
+
 // countingKV counts transactions, or fails them.
 type countingKV struct {
 	store.KV
