@@ -2,10 +2,13 @@ package sessions
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"posthorn/store"
@@ -58,13 +61,18 @@ func decode(b []byte) (*record, error) {
 	return rec, nil
 }
 
-// tokenStore is the store as scs sees it: by token, which with HashTokenInStore is
-// a hash.
+// idOf names the session of a token. Base64url could begin as a command's flag does.
+func idOf(token string) string {
+	hash := sha256.Sum256([]byte(token))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(hash[:20]))
+}
+
+// tokenStore is the store as scs sees it: by token.
 type tokenStore Manager
 
 // FindCtx implements scs.CtxStore.
-func (t *tokenStore) FindCtx(ctx context.Context, id string) (b []byte, found bool, err error) {
-	b, err = t.Store.Get(ctx, idPrefix+id)
+func (t *tokenStore) FindCtx(ctx context.Context, token string) (b []byte, found bool, err error) {
+	b, err = t.Store.Get(ctx, idPrefix+idOf(token))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, false, nil
 	}
@@ -72,12 +80,12 @@ func (t *tokenStore) FindCtx(ctx context.Context, id string) (b []byte, found bo
 }
 
 // CommitCtx implements scs.CtxStore. It is called for new sessions only.
-func (t *tokenStore) CommitCtx(ctx context.Context, id string, b []byte, _ time.Time) error {
+func (t *tokenStore) CommitCtx(ctx context.Context, token string, b []byte, _ time.Time) error {
 	rec, err := decode(b)
 	if err != nil {
 		return err
 	}
-	rec.ID = id
+	rec.ID = idOf(token)
 	return t.Store.Update(ctx, func(tx store.Tx) error {
 		if err := makeRoom(ctx, tx, rec.Account); err != nil {
 			return err
@@ -90,22 +98,22 @@ func (t *tokenStore) CommitCtx(ctx context.Context, id string, b []byte, _ time.
 }
 
 // DeleteCtx implements scs.CtxStore.
-func (t *tokenStore) DeleteCtx(ctx context.Context, id string) error {
-	if id == "" {
+func (t *tokenStore) DeleteCtx(ctx context.Context, token string) error {
+	if token == "" {
 		return nil
 	}
-	_, err := (*Manager)(t).delete(ctx, []string{id})
+	_, err := (*Manager)(t).delete(ctx, []string{idOf(token)})
 	return err
 }
 
 // Find, Commit and Delete are those of scs.Store, which scs does not call when
 // there are those with a context.
-func (t *tokenStore) Find(id string) ([]byte, bool, error) {
-	return t.FindCtx(context.Background(), id)
+func (t *tokenStore) Find(token string) ([]byte, bool, error) {
+	return t.FindCtx(context.Background(), token)
 }
-func (t *tokenStore) Delete(id string) error { return t.DeleteCtx(context.Background(), id) }
-func (t *tokenStore) Commit(id string, b []byte, expiry time.Time) error {
-	return t.CommitCtx(context.Background(), id, b, expiry)
+func (t *tokenStore) Delete(token string) error { return t.DeleteCtx(context.Background(), token) }
+func (t *tokenStore) Commit(token string, b []byte, expiry time.Time) error {
+	return t.CommitCtx(context.Background(), token, b, expiry)
 }
 
 func put(tx store.Tx, rec *record) error {

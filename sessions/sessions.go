@@ -33,7 +33,7 @@ const Cookie = "__Host-posthorn"
 // Session is a visit of somebody who has signed in.
 type Session struct {
 	// ID names the session to its owner and to operators. It is a hash of the
-	// token, and of no use as one.
+	// token, and of no use as one: 32 characters of lower-case base32.
 	ID      string `json:"id"`
 	Account string `json:"account"` // ID
 	Address string `json:"address"` // that signed in
@@ -109,11 +109,10 @@ func New(c Config) *Manager {
 	}
 	m := &Manager{Config: c}
 	m.tokens = &scs.SessionManager{ // scs.New would leave a goroutine behind
-		Store:            (*tokenStore)(m),
-		Codec:            codec{},
-		HashTokenInStore: true,
-		Lifetime:         c.Max,
-		Cookie:           scs.SessionCookie{Name: Cookie, Path: "/", HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode},
+		Store:    (*tokenStore)(m),
+		Codec:    codec{},
+		Lifetime: c.Max,
+		Cookie:   scs.SessionCookie{Name: Cookie, Path: "/", HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode},
 	}
 	return m
 }

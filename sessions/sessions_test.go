@@ -3,6 +3,7 @@ package sessions_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -111,6 +112,10 @@ func TestSignIn(t *testing.T) {
 	s := b.current()
 	if s == nil || s.Account != a.ID || s.Owner.Primary() != "ann@example.org" || s.How != sessions.Password || s.Remote != "192.0.2.1" {
 		t.Fatalf("%+v", s)
+	}
+	// People type IDs behind a command: none may look like one of its flags.
+	if !regexp.MustCompile(`^[a-z2-7]{32}$`).MatchString(s.ID) {
+		t.Errorf("its ID is %s", s.ID)
 	}
 	if !strings.HasPrefix(s.UserAgent, "Test/1.0 [31mxxx") || len(s.UserAgent) > 200 {
 		t.Errorf("user agent %q", s.UserAgent)
