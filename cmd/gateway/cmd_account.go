@@ -303,8 +303,7 @@ replaced there.`,
 				if err != nil {
 					return err
 				}
-				printPassword(c.stdout, password)
-				return nil
+				return c.print(password, func(w io.Writer) { printPassword(w, password) })
 			})
 		},
 	}

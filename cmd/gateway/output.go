@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,16 +10,22 @@ import (
 	"unicode/utf8"
 )
 
-// print writes a result: as JSON when that was asked for, else with text.
+// print writes a result: as JSON when that was asked for, else with text. The
+// error says that not all of it was taken: it may be a secret that is shown once.
 func (c *cli) print(v any, text func(io.Writer)) error {
-	if !c.json {
-		text(c.stdout)
-		return nil
+	var b bytes.Buffer
+	if c.json {
+		e := json.NewEncoder(&b)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		if err := e.Encode(v); err != nil {
+			return err
+		}
+	} else {
+		text(&b)
 	}
-	e := json.NewEncoder(c.stdout)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	_, err := b.WriteTo(c.stdout)
+	return err
 }
 
 // table is rows of cells to be aligned in columns.
