@@ -161,7 +161,7 @@ func (c *cli) versionCmd() *cobra.Command {
 			return c.print(map[string]string{"version": v}, func(w io.Writer) { fmt.Fprintln(w, "posthorn", v) })
 		},
 	}
-	return c.jsonFlag(cmd)
+	return c.here(c.jsonFlag(cmd), "status shows the version of a gateway")
 }
 
 // version is the module's version, or the commit that it was built from.
