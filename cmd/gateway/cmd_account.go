@@ -74,7 +74,7 @@ if need be. Create it before that to add keys to it.`,
 func passwordFlags(cmd *cobra.Command, stdin, none *bool, noneUsage string) {
 	cmd.Flags().BoolVar(stdin, "password-stdin", false, "read the password from the first line of standard input")
 	cmd.Flags().BoolVar(none, "no-password", false, noneUsage)
-	cmd.MarkFlagsMutuallyExclusive("password-stdin", "no-password")
+	exclusive(cmd, "password-stdin", "no-password")
 }
 
 // newPassword returns the password that the flags ask for.

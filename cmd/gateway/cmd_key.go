@@ -264,7 +264,7 @@ that it may no longer open end at once.`,
 	f.StringVar(&set.name, "name", "", "what to call the key")
 	f.BoolVar(&set.preauth, "preauth", false, "greet its IMAP connections with PREAUTH")
 	f.BoolVar(&set.noPreauth, "no-preauth", false, "have its IMAP connections log in with AUTHENTICATE EXTERNAL")
-	cmd.MarkFlagsMutuallyExclusive("preauth", "no-preauth")
+	exclusive(cmd, "preauth", "no-preauth")
 	expiresFlag(f, &set.expires)
 	scopeFlag(f, &set.scope)
 	return c.jsonFlag(cmd)

@@ -122,6 +122,17 @@ func (c *cli) flagError(cmd *cobra.Command, err error) error {
 	return &usageError{withHint(err, "%s --help lists the flags", cmd.CommandPath())}
 }
 
+// exclusive has a command refuse two flags together. (What cobra says of them is
+// no usage error, and hard to read.)
+func exclusive(cmd *cobra.Command, one, other string) {
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if !cmd.Flags().Changed(one) || !cmd.Flags().Changed(other) {
+			return nil
+		}
+		return &usageError{withHint(fmt.Errorf("--%s and --%s exclude each other", one, other), "%s --help lists the flags", cmd.CommandPath())}
+	}
+}
+
 // jsonFlag gives a command --json.
 func (c *cli) jsonFlag(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().BoolVar(&c.json, "json", false, "print JSON")
