@@ -186,6 +186,7 @@ func (m *mailer) understand(given *pflag.FlagSet) error {
 
 // submit sends the message on standard input.
 func (m *mailer) submit(ctx context.Context, args []string) error {
+	outliveReaders()
 	dialer, err := m.config.dialer()
 	if err != nil {
 		return err
@@ -284,6 +285,7 @@ func (m *mailer) tell(o *sendmail.Outcome) {
 
 // flushQueue sends what waits.
 func (m *mailer) flushQueue(ctx context.Context) error {
+	outliveReaders()
 	dialer, err := m.config.dialer()
 	if err != nil {
 		return err

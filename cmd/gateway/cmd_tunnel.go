@@ -168,6 +168,7 @@ func (c *cli) tunnel(ctx context.Context, cfg *ClientConfig, o *tunnelOptions) e
 	if err := harden(); err != nil {
 		return err
 	}
+	outliveReaders()
 	library, err := cfg.client()
 	if err == nil {
 		err = cfg.remember(&library)

@@ -67,6 +67,11 @@ func (e *env) run() int {
 	return exitError
 }
 
+// outliveReaders has the process go on when nobody reads its standard output or
+// error any more, as when Ctrl-C ends "posthorn serve | tee log": one that has
+// something to bring to an end must not die of a message about it.
+func outliveReaders() { signal.Ignore(syscall.SIGPIPE) }
+
 // commandLine is what was asked for, with the subcommand that the name stands for
 // under which the program was started.
 func (e *env) commandLine() []string {

@@ -65,6 +65,7 @@ func (c *cli) serve(ctx context.Context) error {
 	g := &gateway{cli: c, cfg: cfg, log: newLog(c.stderr, cfg.Log), hangups: make(chan os.Signal, 1)}
 	signal.Notify(g.hangups, syscall.SIGHUP) // so early that none kills
 	defer signal.Stop(g.hangups)
+	outliveReaders()
 	warnOfFiles(g.log, cfg.Limits.Connections)
 	defer g.close()
 	if err := g.open(ctx); err != nil {
