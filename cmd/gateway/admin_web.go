@@ -14,7 +14,8 @@ import (
 // mountAdmin mounts administration on its host name, if it has one: the API, and the
 // pages that use it.
 func (g *gateway) mountAdmin(s *https.Server) error {
-	g.limits.Store(&g.cfg.Limits)
+	limits := g.cfg.Limits // which reload changes
+	g.limits.Store(&limits)
 	g.admin.Limits = g.describeLimits
 	if g.cfg.Admin.Host == "" {
 		return nil
