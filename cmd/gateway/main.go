@@ -51,6 +51,11 @@ func (e *env) run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	return e.execute(ctx)
+}
+
+// execute is run with a context of the caller's.
+func (e *env) execute(ctx context.Context) int {
 	root := newRoot(e)
 	root.SetArgs(e.commandLine())
 	err := root.ExecuteContext(ctx)

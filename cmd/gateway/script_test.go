@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"posthorn": main, "sendmail": main, "mailq": main, "imapclient": imapClient, "imaplogin": imapLogin, "systemd": systemd})
+	testscript.Main(m, map[string]func(){"posthorn": main, "sendmail": main, "mailq": main, "imapclient": imapClient, "imaplogin": imapLogin, "stoppedposthorn": stoppedPosthorn, "systemd": systemd})
 }
 
 func TestScripts(t *testing.T) {
@@ -72,6 +72,14 @@ func imapClient() {
 	for lines := bufio.NewScanner(c); lines.Scan(); {
 		fmt.Println(lines.Text())
 	}
+}
+
+// stoppedPosthorn is posthorn that has been interrupted before it begins.
+func stoppedPosthorn() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	e := &env{args: os.Args, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	os.Exit(e.execute(ctx))
 }
 
 // systemd starts a gateway as systemd would: with a socket of each name in its

@@ -68,7 +68,12 @@ func (c *cli) serve(ctx context.Context) error {
 	outliveReaders()
 	warnOfFiles(g.log, cfg.Limits.Connections)
 	defer g.close()
-	if err := g.open(ctx); err != nil {
+	err = g.open(ctx)
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		g.log.Info().Msg("stopped before it served")
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	return g.run(ctx)
