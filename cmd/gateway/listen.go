@@ -183,18 +183,26 @@ func listenAll(l listenOn) (lns []net.Listener, err error) {
 }
 
 // listenLocalhost listens on the loopback addresses: on ::1 too if the machine
-// has it, on the same port.
+// has it, on the same port. Clients try one of them first, so none is left to
+// another program.
 func listenLocalhost(key, port string) ([]net.Listener, error) {
 	ln4, err := listen(key, net.JoinHostPort("127.0.0.1", port))
 	if err != nil {
 		return nil, err
 	}
-	_, port, _ = net.SplitHostPort(ln4.Addr().String())
-	ln6, err := listenTCP(net.JoinHostPort("::1", port))
-	if err != nil {
-		return []net.Listener{ln4}, nil
+	_, same, _ := net.SplitHostPort(ln4.Addr().String())
+	ln6, err := listen(key, net.JoinHostPort("::1", same))
+	switch {
+	case err == nil:
+		return []net.Listener{ln4, ln6}, nil
+	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAFNOSUPPORT):
+		return []net.Listener{ln4}, nil // there is no IPv6
 	}
-	return []net.Listener{ln4, ln6}, nil
+	ln4.Close()
+	if port == "0" && errors.Is(err, errInUse) { // free in IPv4 only
+		return listenLocalhost(key, port)
+	}
+	return nil, err
 }
 
 // listenTCP listens without Multipath TCP, whose sockets know no
@@ -206,11 +214,13 @@ func listenTCP(addr string) (net.Listener, error) {
 	return c.Listen(context.Background(), "tcp", addr)
 }
 
+var errInUse = errors.New("is in use already")
+
 func listen(key, addr string) (net.Listener, error) {
 	ln, err := listenTCP(addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		err = withHint(fmt.Errorf("%s: %s is in use by another program", key, addr), "stop the other program, or change %s", key)
+		err = withHint(fmt.Errorf("%s: %s %w", key, addr, errInUse), "stop the program that has it, or change %s; or another key names it too", key)
 	case errors.Is(err, os.ErrPermission):
 		err = withHint(fmt.Errorf("%s: %s may not be opened", key, addr),
 			"ports below 1024 want CAP_NET_BIND_SERVICE: let systemd pass the socket, or use a port from 1024 on")
