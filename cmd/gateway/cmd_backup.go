@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -40,22 +39,10 @@ serving meanwhile. It holds the gateway's private keys: keep it safe.`,
 // backupTo writes a backup that appears at its name once it is complete and on
 // disk.
 func backupTo(ctx context.Context, cl *admin.Client, name string) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // mode 0600
-	if err != nil {
-		return err
+	if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() { // /dev/stdout, or a link
+		return withHint(fmt.Errorf("%s is not a file, and would be replaced", name), "name a file, or - for standard output")
 	}
-	defer os.Remove(tmp.Name())
-	err = cl.Backup(ctx, tmp)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err := errors.Join(err, tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), name); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(name))
+	return writeSecret(name, true, func(w io.Writer) error { return cl.Backup(ctx, w) })
 }
 
 func (c *cli) restoreCmd() *cobra.Command {
@@ -131,12 +118,4 @@ func restore(ctx context.Context, file string, cfg *Config) error {
 		}
 	}
 	return syncDir(cfg.DataDir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -169,34 +168,17 @@ func (g *keyGen) write(res generated, identity *client.Identity) error {
 		return err
 	}
 	for _, f := range files {
-		if _, err := os.Lstat(f.name); err == nil && !g.force {
+		if exists(f.name) && !g.force {
 			return withHint(fmt.Errorf("%s exists already", f.name), "choose another --out, or say --force to overwrite")
 		}
 	}
 	for _, f := range files {
-		if err := writeSecret(f.name, f.data, g.force); err != nil {
+		fill := func(w io.Writer) error { _, err := w.Write(f.data); return err }
+		if err := writeSecret(f.name, g.force, fill); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// writeSecret writes a file that only its owner can read; never through what
-// stands at its name, and at no time in part.
-func writeSecret(name string, data []byte, replace bool) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if replace {
-		return os.Rename(tmp.Name(), name)
-	}
-	return os.Link(tmp.Name(), name) // which, unlike Rename, fails when name exists
 }
 
 func (c *cli) printGenerated(w io.Writer, g keyGen, res generated) {
