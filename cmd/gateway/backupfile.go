@@ -26,8 +26,9 @@ type backupFile struct {
 	name string
 }
 
-// openBackup opens a backup and checks all of it.
-func openBackup(name string) (*backupFile, error) {
+// openBackup opens a backup and checks all of it. The error is the cause of ctx
+// when that ends first.
+func openBackup(ctx context.Context, name string) (*backupFile, error) {
 	z, err := zip.OpenReader(name)
 	if errors.Is(err, zip.ErrFormat) {
 		return nil, withHint(fmt.Errorf("%s %w", name, errNoBackup), "it may have been cut off while it was copied")
@@ -36,14 +37,17 @@ func openBackup(name string) (*backupFile, error) {
 		return nil, err
 	}
 	b := &backupFile{z, name}
-	if err := b.check(); err != nil {
+	if err := b.check(ctx); err != nil {
 		b.Close()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("restore: %w", context.Cause(ctx))
+		}
 		return nil, fmt.Errorf("%s %w", name, err)
 	}
 	return b, nil
 }
 
-func (b *backupFile) check() error {
+func (b *backupFile) check(ctx context.Context) error {
 	var info admin.BackupInfo
 	read := func(r io.Reader) error { return json.NewDecoder(r).Decode(&info) }
 	if err := b.extract(admin.BackupInfoName, read); err != nil || info.Format < 1 {
@@ -57,12 +61,25 @@ func (b *backupFile) check() error {
 		if err != nil {
 			return fmt.Errorf("%w: %s: %w", errNoBackup, f.Name, err)
 		}
-		_, err = io.Copy(io.Discard, r) // which checks the checksum
+		_, err = io.Copy(io.Discard, interruptible{ctx, r}) // which checks the checksum
 		if err := errors.Join(err, r.Close()); err != nil {
 			return fmt.Errorf("%w: %s: %w", errNoBackup, f.Name, err)
 		}
 	}
 	return nil
+}
+
+// interruptible is a reader that fails when its context ends.
+type interruptible struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r interruptible) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(b)
 }
 
 // extract reads one part with fn. A backup without mail has no part for it.

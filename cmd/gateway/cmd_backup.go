@@ -59,6 +59,9 @@ restore that is interrupted leaves nothing that a gateway would start on.`,
 			if err != nil {
 				return err
 			}
+			if err := harden(); err != nil {
+				return err
+			}
 			if err := c.refuseRunning(cmd.Context(), cfg); err != nil {
 				return err
 			}
@@ -88,7 +91,7 @@ var errNotEmpty = errors.New("the data directory is not empty")
 
 // restore fills the data directory of cfg from the backup in a file.
 func restore(ctx context.Context, file string, cfg *Config) error {
-	b, err := openBackup(file)
+	b, err := openBackup(ctx, file)
 	if err != nil {
 		return err
 	}
