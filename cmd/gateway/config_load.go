@@ -153,7 +153,7 @@ func mistakesOf(err error) []Mistake {
 func checkKeys(n *yaml.Node, t reflect.Type, path string) []Mistake {
 	switch {
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
-		n.Kind, n.Tag, n.Value, n.Anchor, n.Alias, n.Content = yaml.ScalarNode, "!!null", "", "", nil, nil
+		blank(n)
 		return []Mistake{{n.Line, "anchors and aliases are not used here"}}
 	case t.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
 		var mistakes []Mistake
@@ -164,7 +164,44 @@ func checkKeys(n *yaml.Node, t reflect.Type, path string) []Mistake {
 	case t.Kind() == reflect.Struct && n.Kind == yaml.MappingNode:
 		return checkMapping(n, t, path)
 	}
+	if text := misfit(n, t); text != "" {
+		blank(n)
+		return []Mistake{{n.Line, cmp.Or(path, "the file") + text}}
+	}
 	return nil
+}
+
+// blank takes out what a node holds.
+func blank(n *yaml.Node) {
+	n.Kind, n.Tag, n.Value, n.Anchor, n.Alias, n.Content = yaml.ScalarNode, "!!null", "", "", nil, nil
+}
+
+// kinds are what values are called that are of no type of ours.
+var kinds = map[reflect.Kind]string{
+	reflect.Bool: "true or false", reflect.Int: "a number", reflect.Uint16: "a number", reflect.String: "text",
+	reflect.Slice: "a list, such as [a, b]", reflect.Struct: "keys with values", reflect.Map: "keys with values",
+}
+
+// misfit says what is wrong with a node that cannot become a t, as what comes
+// after its key in a sentence; empty: nothing, or nothing that could be said better
+// than by decoding it.
+func misfit(n *yaml.Node, t reflect.Type) string {
+	if t.Kind() == reflect.Map && n.Kind == yaml.MappingNode {
+		return ""
+	}
+	mistakes := mistakesOf(n.Decode(reflect.New(t).Interface()))
+	switch kind := kinds[t.Kind()]; {
+	case len(mistakes) == 0:
+		return ""
+	case kind == "":
+		return ": " + mistakes[0].Text
+	case n.Kind == yaml.SequenceNode:
+		return " must be " + kind + ", not a list"
+	case n.Kind == yaml.MappingNode:
+		return " must be " + kind + ", not keys with values"
+	default:
+		return fmt.Sprintf(" must be %s, not %q", kind, shorten(n.Value))
+	}
 }
 
 func checkMapping(n *yaml.Node, t reflect.Type, path string) (mistakes []Mistake) {
@@ -184,8 +221,11 @@ func checkMapping(n *yaml.Node, t reflect.Type, path string) (mistakes []Mistake
 			continue
 		}
 		seen[name] = key.Line
-		known = append(known, key, value)
-		mistakes = append(mistakes, checkKeys(value, field, join(path, name))...)
+		found := checkKeys(value, field, join(path, name))
+		mistakes = append(mistakes, found...)
+		if len(found) == 0 || value.Kind != yaml.ScalarNode { // else it has its default
+			known = append(known, key, value)
+		}
 	}
 	n.Content = known
 	return mistakes
