@@ -28,7 +28,7 @@ certificates are there, nor whether the addresses are free or anybody answers.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			cfg, err := loadForServing(args[0])
 			if err != nil {
-				return withHint(err, "config.yaml in the source explains every key")
+				return err
 			}
 			for _, w := range cfg.warnings(time.Now()) {
 				fmt.Fprintf(c.stderr, "%s: %s\n", args[0], w)

@@ -59,7 +59,7 @@ func readConfig(file string, more func(*Config) problems) (*Config, error) {
 		mistakes = append(mistakes, locate(root, more(c))...)
 	}
 	if mistakes = byLine(mistakes); len(mistakes) > 0 {
-		return nil, &MistakesError{file, mistakes}
+		return nil, withHint(&MistakesError{file, mistakes}, "config.yaml in the source explains every key")
 	}
 	return c, nil
 }

@@ -146,8 +146,11 @@ func (c *cli) configBy(load func(file string) (*Config, error)) (*Config, error)
 	cfg := defaultConfig()
 	if file := c.configPath(); file != "" {
 		var err error
-		if cfg, err = load(file); err != nil {
-			return nil, withHint(err, "config.yaml in the source explains every key")
+		if cfg, err = load(file); err != nil && c.configFile == "" && hintOf(err) == "" {
+			err = withHint(err, "$%s names it", configEnv)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	if c.dataDir != "" {
