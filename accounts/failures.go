@@ -72,13 +72,18 @@ func (f *failures) reserve(t Throttle, now time.Time) (ok bool, settled <-chan s
 	return false, f.settled
 }
 
-// eased is after what time an unanswered attempt is forgotten; zero: there is
-// none.
+// eased is after what time the next attempt is forgotten; zero: there is none.
 func (f *failures) eased(t Throttle, now time.Time) time.Duration {
-	if len(f.open) == 0 {
+	var first time.Time
+	for _, times := range [][]time.Time{f.recent, f.open} {
+		if len(times) > 0 && (first.IsZero() || times[0].Before(first)) {
+			first = times[0]
+		}
+	}
+	if first.IsZero() {
 		return 0
 	}
-	return max(1, t.Window-now.Sub(f.open[0]))
+	return max(1, t.Window-now.Sub(first))
 }
 
 // settle ends a pending attempt. A subject that reaches its limit is blocked.

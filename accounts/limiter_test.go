@@ -1,6 +1,7 @@
 package accounts
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -47,6 +48,9 @@ func testMemoryIsBounded(t *testing.T) {
 	}
 	half := netip.MustParseAddr("192.0.2.2")
 	l.attempt(t, half, "c", false)
+	for i := range 2 * slowFree {
+		l.attempt(t, nth(1<<20+i), "victim", false)
+	}
 	for i := range 3 * maxTracked {
 		l.attempt(t, nth(i), fmt.Sprint("user", i), false)
 	}
@@ -62,6 +66,10 @@ func testMemoryIsBounded(t *testing.T) {
 	l.attempt(t, half, "c", false)
 	if b := l.blocks(); len(b) != 3 {
 		t.Error("an IPv4 source's first failure was forgotten for IPv6 sources")
+	}
+	start := time.Now()
+	if l.attempt(t, nth(1<<21), "victim", false); time.Since(start) < time.Second {
+		t.Errorf("a user who is guessed at was forgotten for others: a guess waited %v", time.Since(start))
 	}
 
 	time.Sleep(24 * time.Hour)
@@ -91,6 +99,45 @@ func testFullOfBlocks(t *testing.T) {
 	}
 	if !l.attempt(t, nth(maxTracked+9), "a", true) || l.attempt(t, nth(0), "a", true) {
 		t.Error("the oldest block was not the one to be forgotten")
+	}
+}
+
+// TestWaitForOthers: who waits for an attempt of the same source that takes long goes
+// on when the source's failures are too old to count, or are forgotten.
+func TestWaitForOthers(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		unblock time.Duration // zero: never
+		want    time.Duration
+	}{
+		{"window", 0, 20 * time.Second},
+		{"unblock", 10 * time.Second, 10 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLimiter(Throttle{PerSource: 2}, time.Now)
+				source, start := sourceSubject(nth(0)), time.Now()
+				if c.unblock != 0 {
+					time.AfterFunc(c.unblock, func() { l.unblock(source) })
+				}
+				l.attempt(t, nth(0), "a", false)
+				long, err := l.begin(t.Context(), source, "b")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer long.settle(passed)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				p, err := l.begin(ctx, source, "c")
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.settle(passed)
+				if waited := time.Since(start); waited != c.want {
+					t.Errorf("waited %v, want %v", waited, c.want)
+				}
+			})
+		})
 	}
 }
 
