@@ -91,7 +91,7 @@ func (s *Store) Record(account string, a Attempt) {
 		return
 	}
 	h.pending[account] = note(before, a)
-	if len(h.pending) == maxPending/2 {
+	if !known && len(h.pending) == maxPending/2 {
 		select {
 		case h.full <- struct{}{}:
 		default:

@@ -48,6 +48,18 @@ func TestHistorySize(t *testing.T) {
 	}
 }
 
+// However many accounts are tried, what waits to be written is bounded.
+func TestPendingIsBounded(t *testing.T) {
+	c := newCrowd(t, Throttle{})
+	for i := range maxPending + 10 {
+		c.Record(fmt.Sprint(i), Attempt{Protocol: "imap"})
+	}
+	c.Record("0", Attempt{Protocol: "imap"})
+	if h := c.history; len(h.pending) != maxPending || h.pending["0"][0].Count != 2 {
+		t.Errorf("%d accounts, the first %+v", len(h.pending), h.pending["0"])
+	}
+}
+
 // Of too many histories those go that nobody has added to for longest.
 func TestTrimHistories(t *testing.T) {
 	kv, err := badgerkv.OpenMemory()

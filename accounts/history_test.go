@@ -215,7 +215,9 @@ func TestRecentIsBounded(t *testing.T) {
 	now = now.Add(-48 * time.Hour)
 	d.Record(alice.ID, accounts.Attempt{Protocol: "https", Mechanism: "PASSKEY"})
 	d.run()()
-	if all, err := d.Recent(t.Context(), alice.ID); err != nil || all[0].Mechanism != "PASSKEY" {
+	now = now.Add(-48 * time.Hour)
+	d.Record(alice.ID, accounts.Attempt{Protocol: "https", Mechanism: "PASSKEY"})
+	if all, err := d.Recent(t.Context(), alice.ID); err != nil || all[0].Mechanism != "PASSKEY" || all[0].Time.Before(all[0].Since) {
 		t.Errorf("%+v, %v", all[0], err)
 	}
 }
@@ -248,6 +250,59 @@ func TestRecentIsWrittenLater(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 	})
+}
+
+// Much to write is written at once; when that fails, not every login tries again.
+func TestRecentOfMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kv := &countingKV{KV: newMemory(t)}
+		d := openDoor(t, kv, accounts.Options{})
+		stop := d.run()
+		defer stop()
+		before := kv.count()
+		kv.fail(errors.New("disk full"))
+		for i := range 2500 {
+			d.Record(fmt.Sprint("account", i), accounts.Attempt{Protocol: "imap"})
+		}
+		synctest.Wait()
+		if n := kv.count() - before; n != 1 {
+			t.Errorf("%d transactions", n)
+		}
+		for range 10 {
+			d.Record("account1", accounts.Attempt{Protocol: "imap"})
+			synctest.Wait()
+		}
+		if n := kv.count() - before; n != 1 {
+			t.Errorf("%d transactions after ten more logins", n)
+		}
+		kv.fail(nil)
+	})
+}
+
+// What is noted while the notes are being written is not lost with them.
+func TestRecentMeanwhile(t *testing.T) {
+	kv := &hookedTxKV{KV: newMemory(t)}
+	d := openDoor(t, kv, accounts.Options{})
+	alice := d.add("alice@example.org", password)
+	note := func(mechanism string) { d.Record(alice.ID, accounts.Attempt{Protocol: "imap", Mechanism: mechanism}) }
+	note("PREAUTH")
+	kv.get = func(key string) {
+		if key == "logins/"+alice.ID {
+			kv.get = nil
+			note("PREAUTH")
+			note("PLAIN")
+		}
+	}
+	d.run()()
+	if kv.get != nil {
+		t.Error("nothing was written")
+	}
+	for range 2 {
+		if got := d.recent(alice); len(got) != 2 || got[0].Mechanism != "PLAIN" || got[0].Count != 1 || got[1].Count != 2 {
+			t.Errorf("got %+v", got)
+		}
+		d.run()()
+	}
 }
 
 // What cannot be written is kept, and not told twice.
