@@ -268,9 +268,9 @@ func TestCheck(t *testing.T) {
 		{"address removed", func(l *login) error { return l.RemoveAddress(t.Context(), l.alice.ID, "alice@example.org") }, "", ""},
 		{"address added", func(l *login) error { return l.AddAddress(t.Context(), l.alice.ID, "ally@example.org") }, "", ""},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		check := func(t *testing.T, kv store.KV) {
 			st := &login{now: time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)}
-			st.door = newDoor(t, accounts.Options{Now: func() time.Time { return st.now }})
+			st.door = openDoor(t, kv, accounts.Options{Now: func() time.Time { return st.now }})
 			st.alice, st.bob = st.add("alice@example.org", password, "al@example.org"), st.add("bob@example.org", password)
 			st.key = st.door.key(st.alice, func(k *authkeys.Key) { k.Expires = st.now.Add(time.Minute) })
 			a := st.NewAuth(peer(home, st.key))
@@ -292,7 +292,9 @@ func TestCheck(t *testing.T) {
 					st.wantCurrent(l, c.name)
 				}
 			}
-		})
+		}
+		t.Run(c.name, func(t *testing.T) { check(t, newMemory(t)) })
+		t.Run(c.name+" in a store without versions", func(t *testing.T) { check(t, &hookedKV{KV: newMemory(t)}) })
 	}
 }
 
