@@ -52,7 +52,7 @@ type options struct {
 func newEdge(t testing.TB, o options) *edge {
 	t.Helper()
 	e := &edge{t: t, results: make(chan error, 10000), edit: o.link}
-	e.servers = listen(t)
+	e.servers = patiently{listen(t)}
 	addr := e.servers.Addr().String()
 	if o.tls {
 		config := &tls.Config{Certificates: []tls.Certificate{muxtest.KeyPair(t, "imap.internal")}}
@@ -88,6 +88,31 @@ func newEdge(t testing.TB, o options) *edge {
 		e.servers.Close()
 	})
 	return e
+}
+
+// patient is a connection whose reads and writes may each take patience, which is
+// more than the other side needs; how long all take together is the machine's.
+type patient struct{ *net.TCPConn }
+
+func (p patient) Read(b []byte) (int, error) {
+	p.SetReadDeadline(time.Now().Add(patience))
+	return p.TCPConn.Read(b)
+}
+
+func (p patient) Write(b []byte) (int, error) {
+	p.SetWriteDeadline(time.Now().Add(patience))
+	return p.TCPConn.Write(b)
+}
+
+// patiently is a listener of patient connections.
+type patiently struct{ net.Listener }
+
+func (l patiently) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return patient{nc.(*net.TCPConn)}, nil
 }
 
 // listen makes a listener as the gateway's are: without Multipath TCP, which has
@@ -159,8 +184,7 @@ func (e *edge) join(edits ...func(*tls.Config)) *joined {
 	for _, edit := range edits {
 		edit(c)
 	}
-	client := tls.Client(raw, c)
-	client.SetDeadline(time.Now().Add(patience))
+	client := tls.Client(patient{raw.(*net.TCPConn)}, c)
 	accepted := make(chan net.Conn, 1)
 	go func() { accepted <- e.accept() }()
 	if err := client.Handshake(); err != nil {
@@ -170,7 +194,6 @@ func (e *edge) join(edits ...func(*tls.Config)) *joined {
 	if server == nil {
 		e.t.FailNow()
 	}
-	server.SetDeadline(time.Now().Add(patience))
 	e.t.Cleanup(func() { client.Close(); server.Close() })
 	return &joined{e, client, raw.(*net.TCPConn), server, bufio.NewReader(client)}
 }

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -130,7 +131,7 @@ func TestServerResets(t *testing.T) {
 	e := newEdge(t, options{})
 	j := e.join()
 	j.talk()
-	j.server.(*net.TCPConn).SetLinger(0)
+	j.server.(patient).SetLinger(0)
 	j.server.Close()
 	readEnd(t, j.r, "")
 	e.result(splice.ErrServer)
@@ -411,7 +412,7 @@ func unsent(t testing.TB, nc net.Conn) int64 {
 	if tc, ok := nc.(*tls.Conn); ok {
 		nc = tc.NetConn()
 	}
-	rc, err := nc.(*net.TCPConn).SyscallConn()
+	rc, err := nc.(syscall.Conn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
