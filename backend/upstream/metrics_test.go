@@ -12,7 +12,7 @@ import (
 // TestMetrics registers the metrics of several pools, as cmd does.
 func TestMetrics(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
-	good, bad := serve(t, says(greeting)), closedPort(t)
+	good, bad := serve(t, says(greeting)), closedPort
 	for _, service := range []string{"imap", "submission"} {
 		p := newPool(t, upstream.Config{Backend: "mail", Service: service, Addresses: []string{bad, good.address}})
 		r.MustRegister(p.Collectors()...)
