@@ -319,6 +319,7 @@ func (g *gateway) rawHTTP2(fields map[string]string) string {
 func TestGoneAtOnce(t *testing.T) {
 	g := newSite(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
 	cl := g.client(true)
+	get(t, cl, "/") // so that there is a connection, which they all use
 	var clients sync.WaitGroup
 	for range 8 {
 		clients.Go(func() {
@@ -336,7 +337,9 @@ func TestGoneAtOnce(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	if r, body := get(t, cl, "/"); r.StatusCode != 200 || body != "hello" {
-		t.Errorf("%s %q", r.Status, body)
+	for _, cl := range []*http.Client{cl, g.client(true)} {
+		if r, body := get(t, cl, "/"); r.StatusCode != 200 || body != "hello" {
+			t.Errorf("%s %q", r.Status, body)
+		}
 	}
 }

@@ -250,16 +250,12 @@ func TestCookies(t *testing.T) {
 // TestDown: a site that does not answer costs a short response for each
 // request, and a line in the log for all.
 func TestDown(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.Close()
-	g := putBehind(t, "http://"+ln.Addr().String(), nil)
+	const closedPort = "127.0.0.1:1"
+	g := putBehind(t, "http://"+closedPort, nil)
 	for _, header := range []string{"", "Connection: Upgrade\r\nUpgrade: websocket\r\n"} {
 		out := g.raw("GET /secret?secret HTTP/1.1\r\nHost: " + serverName + "\r\nX: secret\r\n" + header + "\r\n" +
 			"GET /secret?secret HTTP/1.1\r\nHost: " + serverName + "\r\nConnection: close\r\n\r\n")
-		if got := statuses(out); len(got) == 0 || got[0] != "502" || strings.Contains(out, "secret") || strings.Contains(out, ln.Addr().String()) {
+		if got := statuses(out); len(got) == 0 || got[0] != "502" || strings.Contains(out, "secret") || strings.Contains(out, closedPort) {
 			t.Errorf("got %q", out)
 		}
 	}
