@@ -83,6 +83,20 @@ func TestDSN(t *testing.T) {
 	c.cmd("MAIL FROM:<alice@localhost> RET=FULL", "555")
 }
 
+// What go-smtp would take for two parameters is not passed as the value of one.
+func TestParameterInParameter(t *testing.T) {
+	g := start(t, nil)
+	g.spool.can.DSN = true
+	c := g.login()
+	for _, space := range []string{"\t", "\u0085", "\u00a0", "\u2003"} {
+		c.cmd("MAIL FROM:<alice@localhost> SMTPUTF8="+space+"RET=FULL", "501 5.5.4")
+		c.cmd("MAIL FROM:<alice@localhost> SMTPUTF8", "250")
+		c.cmd("RCPT TO:<bob@localhost> ORCPT=utf-8;x"+space+"NOTIFY=NEVER", "501 5.5.4")
+		c.cmd("RSET", "250")
+	}
+	c.cmd("MAIL FROM:<alice@localhost> SMTPUTF8=yes", "501 5.5.4") // RFC 6531 section 3.4
+}
+
 // Where the backend decides whose name an account sends in, the gateway does
 // not: neither in the envelope nor in the message.
 func TestAnySender(t *testing.T) {

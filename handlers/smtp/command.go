@@ -141,8 +141,12 @@ func (g *guard) passPath(verb, arg, prefix string, turn bool, parameter func(key
 		key, value, _ := strings.Cut(p, "=")
 		key = strings.ToUpper(key)
 		refusal := parameter(key, value)
-		if refusal == "" && given[key] {
+		switch {
+		case refusal != "":
+		case given[key]:
 			refusal = replyTwice
+		case strings.ContainsFunc(p, unicode.IsSpace): // where go-smtp would see two
+			refusal = replyBadParameter
 		}
 		if refusal != "" {
 			g.refuse(refusal)

@@ -84,6 +84,7 @@ func FuzzGuard(f *testing.F) {
 		"EHLO x\r\nMAIL FROM:<a@b> RET=FULL ENVID=a+2Bb SIZE=9\r\nRCPT TO:<c@d> NOTIFY=NEVER ORCPT=rfc822;a+20b\r\n",
 		"EHLO x\r\nMAIL FROM:<a@b> SMTPUTF8 ENVID=+\r\nRCPT TO:<c@d> ORCPT=utf-8;\\x{85}\u00e9\r\n",
 		"EHLO x\r\nMAIL FROM:<a@b> SIZE=x BODY=9BIT RET=ALL ENVID=+0A AUTH=+ SMTPUTF8=x\r\nMAIL FROM:<a@b> AUTH=<> ENVID=+0A RET=HDRS\r\n",
+		"EHLO x\r\nMAIL FROM:<a@b> SMTPUTF8=\u00a0RET=ALL\u00a0ENVID=+0A\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d> ORCPT=utf-8;x\tNOTIFY=x\tBY=x\r\n",
 		"EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d> ORCPT=x;y NOTIFY=NEVER,DELAY\r\nRCPT TO:<c@d> ORCPT=x;y NOTIFY=DELAY\r\n",
 		begin + "BDAT 2000\r\n" + strings.Repeat("a", 2000) + "NOOP\r\n", begin + "BDAT 2000\r\n" + strings.Repeat("a", 1003) + "\x00" + strings.Repeat("a", 996),
 		begin + "BDAT 2000\r\n" + strings.Repeat("a", 999) + "\n" + strings.Repeat("a", 1000), begin + "DATA\r\n" + strings.Repeat("a", 1000) + "\r\n.\r\n", begin + "BDAT 1\r\n\nBDAT 1 LAST\r\nxQUIT\r\n",

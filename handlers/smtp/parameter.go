@@ -30,7 +30,10 @@ func (g *guard) mailParameter(key, value string) (refusal string) {
 		if !isXtext(value) {
 			return replyBadParameter
 		}
-	case "SMTPUTF8":
+	case "SMTPUTF8": // RFC 6531 section 3.4
+		if value != "" {
+			return replyBadParameter
+		}
 	case "RET": // RFC 3461 section 4.3
 		return g.dsnParameter(strings.EqualFold(value, "FULL") || strings.EqualFold(value, "HDRS"))
 	case "ENVID": // RFC 3461 section 4.4
