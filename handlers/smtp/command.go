@@ -103,6 +103,16 @@ func validName(s string) bool {
 	return plain(s, "-._:")
 }
 
+// isLiteral reports whether s is an IP address as RFC 5321 section 4.1.3 writes
+// it in place of a domain.
+func isLiteral(s string) bool {
+	s, open := strings.CutPrefix(s, "[")
+	s, closed := strings.CutSuffix(s, "]")
+	s, is6 := cutPrefixFold(s, "IPv6:")
+	addr, err := netip.ParseAddr(s)
+	return open && closed && err == nil && addr.Is6() == is6 && addr.Zone() == ""
+}
+
 // plain reports whether s has only letters, digits and the others.
 func plain(s, others string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {

@@ -261,7 +261,7 @@ func (s *session) Rcpt(to string, o *gosmtp.RcptOptions) error {
 	if !s.utf8 && !isASCII(to) {
 		return errNeedUTF8
 	}
-	if _, err := accounts.ParseAddress(to); err != nil {
+	if !isRecipient(to) {
 		return errRcptSyntax
 	}
 	switch original := o.OriginalRecipient; {
@@ -271,6 +271,16 @@ func (s *session) Rcpt(to string, o *gosmtp.RcptOptions) error {
 		return errNeedUTF8
 	}
 	return shown(s.upstream.Rcpt(to, o))
+}
+
+// isRecipient reports whether mail can go to an address: at a domain, or at the
+// IP address of a server that has no name (RFC 5321 section 4.1.3).
+func isRecipient(address string) bool {
+	if local, domain, ok := strings.Cut(address, "@"); ok && isLiteral(domain) {
+		address = local + "@localhost" // the rules for local parts are the same
+	}
+	_, err := accounts.ParseAddress(address)
+	return err == nil
 }
 
 // Data implements gosmtp.Session. What go-smtp reads is empty; the message is

@@ -343,6 +343,25 @@ func TestAddresses(t *testing.T) {
 	c.cmd("RCPT TO:<bjørn@localhost>", "250")
 }
 
+// Relays without a name have addresses too: RFC 5321 section 4.1.3.
+func TestAddressLiterals(t *testing.T) {
+	g := start(t, nil)
+	c := g.login()
+	c.cmd("MAIL FROM:<alice@localhost>", "250")
+	for _, to := range []string{
+		"bob@[192.0.2.1", "bob@192.0.2.1]", "bob@[192.0.2.1].org", "bob@[192.0.2]", "bob@[]", "bob@[example.org]", "@[192.0.2.1]",
+		"b..b@[192.0.2.1]", "bob@[2001:db8::1]", "bob@[IPv6:192.0.2.1]", "bob@[IPv6:fe80::1%0]", "[192.0.2.1]",
+	} {
+		c.cmd("RCPT TO:<"+to+">", "5")
+	}
+	c.cmd("RCPT TO:<Bob@[192.0.2.1]>", "250")
+	c.cmd("RCPT TO:<bob@[ipv6:2001:db8::1]>", "250")
+	c.data(text, "250")
+	if m := g.one(); fmt.Sprint(m.to) != "[Bob@[192.0.2.1] bob@[ipv6:2001:db8::1]]" {
+		t.Errorf("got %q", m.to)
+	}
+}
+
 func TestOrder(t *testing.T) {
 	g := start(t, nil)
 	c := g.dial(g.key)
