@@ -88,6 +88,7 @@ func (g *guard) next() error {
 	case phaseClosing:
 		return io.EOF
 	case phaseMessage:
+		g.conn.OwesData(true) // from now on: the Session may have taken its time
 		if err := g.body.finish(); err != nil {
 			g.hangUp(replyTooBig, "message too big") // unless the client is gone
 			return err

@@ -30,19 +30,24 @@ func (p *pipe) OwesData(bool)               {}
 func (p *pipe) LocalAddr() net.Addr         { return &net.TCPAddr{} }
 func (p *pipe) RemoteAddr() net.Addr        { return &net.TCPAddr{} }
 
-// taker is a Session for anybody that takes everything.
+// taker is a Session for anybody that takes everything, but for messages to
+// no@d, which it does not even read.
 type taker struct {
 	guard    *guard
+	to       string
 	messages []string
 }
 
 func (t *taker) Reset()                                          {}
 func (t *taker) Logout() error                                   { return nil }
 func (t *taker) Mail(string, *gosmtp.MailOptions) error          { return nil }
-func (t *taker) Rcpt(string, *gosmtp.RcptOptions) error          { return nil }
+func (t *taker) Rcpt(to string, _ *gosmtp.RcptOptions) error     { t.to = to; return nil }
 func (t *taker) NewSession(*gosmtp.Conn) (gosmtp.Session, error) { return t, nil }
 
 func (t *taker) Data(io.Reader) error {
+	if t.to == "no@d" {
+		return errLater
+	}
 	text, err := io.ReadAll(t.guard.body)
 	if err != nil {
 		return shown(err)
@@ -54,8 +59,14 @@ func (t *taker) Data(io.Reader) error {
 // talk runs go-smtp behind a guard.
 func talk(t testing.TB, limit int64, in io.Reader) (replies string, messages []string) {
 	p := &pipe{in: in}
+	messages = converse(t, newWire(context.Background(), p, 200), limit)
+	return p.out.String(), messages
+}
+
+// converse is talk on a wire of the caller's.
+func converse(t testing.TB, w *wire, limit int64) (messages []string) {
 	g := &guard{
-		wire:     newWire(context.Background(), p, 200),
+		wire:     w,
 		hostname: "localhost",
 		limit:    limit,
 		loggedIn: func() bool { return true },
@@ -68,7 +79,7 @@ func talk(t testing.TB, limit int64, in io.Reader) (replies string, messages []s
 	server.MaxLineLength, server.EnableSMTPUTF8, server.EnableDSN = 0, true, true
 	server.Serve(&single{conn: g})
 	server.Shutdown(context.Background())
-	return p.out.String(), session.messages
+	return session.messages
 }
 
 var replyLine = regexp.MustCompile(`^[2-5][0-9][0-9][ -][^\r\n\x00]*$`)
