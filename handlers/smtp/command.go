@@ -196,7 +196,7 @@ func (g *guard) auth(arg string) {
 	case !g.helo, g.mail:
 		g.refuse(replySequence)
 	case len(words) == 0, len(words) > 2:
-		g.refuse(replyBadPath)
+		g.refuse(replyBadAuth)
 	case len(words) == 2 && words[1] != "=" && !isBase64(words[1]):
 		g.refuse(replyBadBase64)
 	default:

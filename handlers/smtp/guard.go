@@ -121,6 +121,8 @@ func (g *guard) line() (line string, err error) {
 		g.hangUp(replyBadEnd, "line without CRLF")
 	case errors.Is(err, errControl):
 		g.hangUp(replyControl, "control character in command")
+	case errors.Is(err, errLongLine) && g.phase == phaseSASL:
+		g.hangUp(replyLongAuth, "line too long")
 	case errors.Is(err, errLongLine):
 		g.hangUp(replyLongLine, "line too long")
 	}
@@ -253,6 +255,10 @@ func (g *guard) advance(code, text string) string {
 		g.resetTransaction()
 		if ok { // RFC 5321 section 4.1.1.1: the server names itself
 			return greeted(g.hostname, extensions(text), g.offer())
+		}
+	case "AUTH":
+		if ok {
+			return replyAuth
 		}
 	case "MAIL":
 		g.mail = ok

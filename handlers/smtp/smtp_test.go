@@ -116,14 +116,17 @@ func TestAuthQuirks(t *testing.T) {
 		name  string
 		lines []string // command and reply in turn
 	}{
-		{"two spaces", []string{"AUTH  PLAIN " + plain, "235"}},
+		{"two spaces", []string{"AUTH  PLAIN " + plain, "235 2.7.0"}},
 		{"lower case", []string{"auth plain " + plain, "235"}},
 		{"continuation", []string{"AUTH PLAIN", "334 \r\n", plain, "235"}},
 		{"space for an initial response", []string{"AUTH PLAIN ", "334 \r\n", plain, "235"}},
 		{"cancelled", []string{"AUTH PLAIN", "334", "*", "501", "AUTH PLAIN " + plain, "235"}},
 		{"bad base64", []string{"AUTH PLAIN x", "501 5.5.2"}},
+		{"base64 with bits left over", []string{"AUTH PLAIN YR==", "501 5.5.2"}},
+		{"= for a later response", []string{"AUTH PLAIN", "334", "=", "535"}},
 		{"bad base64 later", []string{"AUTH PLAIN", "334", "x", "501 5.5.2", "AUTH PLAIN " + plain, "235"}},
-		{"no mechanism", []string{"AUTH", "501"}},
+		{"no mechanism", []string{"AUTH", "501 5.5.4 Want a mechanism"}},
+		{"three words", []string{"AUTH PLAIN " + plain + " x", "501 5.5.4 Want a mechanism"}},
 		{"unknown mechanism", []string{"AUTH NTLM", "504 5.5.4"}},
 		{"EXTERNAL without key", []string{"AUTH EXTERNAL =", "504 5.5.4"}},
 		{"wrong password", []string{"AUTH PLAIN " + b64("\x00alice@localhost\x00x"), "535 5.7.8"}},
@@ -133,7 +136,7 @@ func TestAuthQuirks(t *testing.T) {
 		{"no fields", []string{"AUTH PLAIN =", "535 5.7.8"}},
 		{"twice", []string{"AUTH PLAIN " + plain, "235", "AUTH PLAIN " + plain, "503", "MAIL FROM:<alice@localhost>", "250"}},
 		{"in a transaction", []string{"AUTH PLAIN " + plain, "235", "MAIL FROM:<alice@localhost>", "250", "AUTH PLAIN " + plain, "503"}},
-		{"long response", []string{"AUTH PLAIN", "334", strings.Repeat("A", 9000), "500"}},
+		{"long response", []string{"AUTH PLAIN", "334", strings.Repeat("A", 9000), "500 5.5.6"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g.t = t
@@ -161,6 +164,9 @@ func TestExternal(t *testing.T) {
 		c.envelope() // the key is a login whatever became of AUTH
 
 		c = g.login()
+		c.cmd("MAIL FROM:<alice@localhost>", "250")
+		c.cmd("AUTH EXTERNAL "+ir, "503") // RFC 4954 section 4
+		c.cmd("RSET", "250")
 		c.cmd("AUTH EXTERNAL", "334")
 		c.cmd(b64(identity), want)
 		c.envelope()
