@@ -52,12 +52,12 @@ func TestDSN(t *testing.T) {
 	g := start(t, nil)
 	g.spool.can.DSN = true
 	c := g.login()
-	c.cmd("MAIL FROM:<alice@localhost> RET=hdrs ENVID=a+2Bb SMTPUTF8", "250")
+	c.cmd("MAIL FROM:<alice@localhost> RET=hdrs ENVID=a+2Bb SMTPUTF8 AUTH=bob@localhost", "250")
 	c.cmd("RCPT TO:<bob@localhost> NOTIFY=SUCCESS,delay ORCPT=rfc822;Bob+40x", "250")
 	c.data(text, "250")
 	m := g.one()
 	if m.mail.Return != gosmtp.DSNReturnHeaders || m.mail.EnvelopeID != "a+b" || fmt.Sprint(m.rcpt.Notify) != "[SUCCESS DELAY]" ||
-		m.rcpt.OriginalRecipient != "Bob@x" {
+		m.rcpt.OriginalRecipient != "Bob@x" || m.mail.Auth != nil {
 		t.Errorf("got %+v, %+v", m.mail, m.rcpt)
 	}
 

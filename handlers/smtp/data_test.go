@@ -163,6 +163,35 @@ func TestBadCommands(t *testing.T) {
 	}
 }
 
+// So do refusals of go-smtp and of the Session, as long as they are the client's
+// fault.
+func TestRefusalsAreCounted(t *testing.T) {
+	g := start(t, nil)
+	for _, l := range []struct {
+		key  bool
+		line string
+		n    int
+	}{
+		{false, "MAIL FROM:<alice@localhost>", 10}, {false, "AUTH NTLM", 10}, {true, "AUTH EXTERNAL " + b64("bob@localhost"), 50},
+	} {
+		c := g.dial()
+		if l.key {
+			c = g.dial(g.key)
+		}
+		c.cmd("EHLO x", "250")
+		for range l.n {
+			c.cmd(l.line, "5")
+		}
+		c.want("421 4.7.0 Too many errors")
+		c.wantEnd()
+	}
+	c := g.login()
+	c.cmd("MAIL FROM:<alice@localhost>", "250")
+	for range 60 {
+		c.cmd("RCPT TO:<nobody@localhost>", "550")
+	}
+}
+
 func TestSizes(t *testing.T) {
 	const limit = 100_000
 	g := start(t, func(h *smtp.Handler, _ *mux.Config) { h.MaxMessageSize = limit })
@@ -250,6 +279,9 @@ func TestChunksRefused(t *testing.T) {
 	c.envelope()
 	c.cmd("BDAT 12\r\nNOOP\nNOOP\r\nxBDAT 12\r\n"+octets+"NOOP", "550 5.6.0")
 	c.want("503")
+	c.want("250")
+	c.envelope()
+	c.cmd("BDAT 2 LAST\r\nx\rNOOP", "550 5.6.0")
 	c.want("250")
 	c.envelope()
 	c.cmd("BDAT 600\r\n"+strings.Repeat("NOOP\r\n", 100)+"BDAT 600 LAST\r\n"+strings.Repeat("NOOP\r\n", 100)+"RSET", "250")

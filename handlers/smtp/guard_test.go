@@ -149,6 +149,21 @@ func TestGuardTellsCommandsFromContent(t *testing.T) {
 	}
 }
 
+// A chunk that is refused and too long to be skipped ends the conversation, and
+// so do too many wrong commands between two chunks: nothing behind them counts.
+func TestChunksEnd(t *testing.T) {
+	const begin = "EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"
+	for _, c := range []struct{ name, in, reply string }{
+		{"refused", begin + "BDAT 1050576\r\n\x00\r\n" + strings.Repeat("NOOP\r\n", 1050573/6), replyTooBig},
+		{"errors", begin + "BDAT 1\r\nx" + strings.Repeat("MAIL\r\n", maxBad) + "BDAT 0 LAST\r\n", replyErrors},
+	} {
+		replies, messages := talk(t, 1000, strings.NewReader(c.in))
+		if !strings.HasSuffix(replies, c.reply) || strings.Contains(replies, replyNoop) || len(messages) != 0 {
+			t.Errorf("%s: %d messages, %q", c.name, len(messages), replies[max(0, len(replies)-100):])
+		}
+	}
+}
+
 // BenchmarkGuard takes messages of 10 kB on one connection, without TLS and
 // without keeping them.
 func BenchmarkGuard(b *testing.B) {
