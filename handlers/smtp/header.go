@@ -8,6 +8,9 @@ import (
 	"mime"
 	"net/mail"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/emersion/go-message/charset"
 )
 
 const (
@@ -141,10 +144,21 @@ func (h *header) addresses(f field) ([]*mail.Address, error) {
 	return list, nil
 }
 
-// addressParser takes every charset of a display name for UTF-8, since only
-// the addresses matter.
+// addressParser parses addresses, whatever the charset of a display name is. A
+// name whose charset is not known, or that is not in it, is left as it is.
 var addressParser = mail.AddressParser{WordDecoder: &mime.WordDecoder{
-	CharsetReader: func(_ string, in io.Reader) (io.Reader, error) { return in, nil },
+	CharsetReader: func(name string, in io.Reader) (io.Reader, error) {
+		raw, err := io.ReadAll(in)
+		if err != nil {
+			return nil, err
+		}
+		if r, err := charset.Reader(name, bytes.NewReader(raw)); err == nil {
+			if text, err := io.ReadAll(r); err == nil {
+				return bytes.NewReader(text), nil
+			}
+		}
+		return bytes.NewReader(raw), nil
+	},
 }}
 
 // checkAuthor returns an error when a From or Sender field has an address that
@@ -171,14 +185,14 @@ func (h *header) checkAuthor(own func(address string) bool) error {
 	return nil
 }
 
-// displayName returns the name in the only From field, if that can be parsed.
+// displayName returns the name in the only From field, if that can be read.
 func (h *header) displayName() string {
 	found := h.find("from")
 	if len(found) != 1 {
 		return ""
 	}
 	list, err := h.addresses(found[0])
-	if err != nil {
+	if err != nil || !utf8.ValidString(list[0].Name) {
 		return ""
 	}
 	return list[0].Name

@@ -23,6 +23,9 @@ func TestCheckAuthor(t *testing.T) {
 		{"comment", "From: alice@localhost (Alice)\r\n", nil},
 		{"twice the same address", "From: alice@localhost, <alice@localhost>\r\n", nil},
 		{"unknown charset", "From: =?x-none?q?Al=EFce?= <alice@localhost>\r\n", nil},
+		{"bad UTF-16", "From: =?utf-16?q?=E1?= <alice@localhost>\r\n", nil},
+		{"bad ISO-2022-JP", "From: =?iso-2022-jp?q?=1B$B2?= <alice@localhost>\r\n", nil},
+		{"bad HZ", "From: =?hz-gb-2312?q?~=7B=FF~x?= <alice@localhost>\r\n", nil},
 		{"own sender", "From: alice@localhost\r\nSender: alice@localhost\r\n", nil},
 		{"foreign", "From: bob@localhost\r\n", errHeaderFrom},
 		{"foreign behind own", "From: alice@localhost, bob@localhost\r\n", errHeaderFrom},
@@ -48,6 +51,29 @@ func TestCheckAuthor(t *testing.T) {
 		}
 		if got := h.checkAuthor(own); !errors.Is(got, c.want) {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestDisplayName(t *testing.T) {
+	for _, c := range []struct{ header, want string }{
+		{"From: \"Boss, The\" <boss@localhost>\r\n", "Boss, The"},
+		{"From: Boss <boss@localhost>, Chef <chef@localhost>\r\n", "Boss"},
+		{"From: =?utf-8?q?J=C3=BCrgen?= <j@localhost>\r\n", "J\u00fcrgen"},
+		{"From: =?koi8-r?q?=E1=CC=C9=D3=C1?= <a@localhost>\r\n", "\u0410\u043b\u0438\u0441\u0430"},
+		{"From: =?iso-2022-jp?b?GyRCMlYbKEI=?= <h@localhost>\r\n", "\u82b1"},
+		{"From: =?x-none?q?Al=EFce?= <alice@localhost>\r\n", ""},
+		{"From: alice@localhost\r\n", ""},
+		{"From: Boss <boss@localhost>\r\nFrom: Chef <chef@localhost>\r\n", ""},
+		{"From: Boss\r\n", ""},
+		{"Subject: x\r\n", ""},
+	} {
+		h, _, err := readHeader(bufio.NewReader(strings.NewReader(c.header + "\r\n")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := h.displayName(); got != c.want {
+			t.Errorf("%q: got %q, want %q", c.header, got, c.want)
 		}
 	}
 }
