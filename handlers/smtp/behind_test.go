@@ -62,7 +62,7 @@ func TestDSN(t *testing.T) {
 	}
 
 	for _, parameter := range []string{
-		"RET=ALL", "RET", "ENVID=", "ENVID=a+2b", "ENVID=a+0D+0AX", "ENVID=\u00e9", "ENVID=a=b",
+		"RET=ALL", "RET", "ENVID=", "ENVID=a+2b", "ENVID=a+2", "AUTH=a+2", "AUTH=", "ENVID=a+0D+0AX", "ENVID=\u00e9", "ENVID=a=b",
 		"ENVID=" + strings.Repeat("x", 101), "RET=FULL RET=FULL", "ENVID=a envid=b",
 	} {
 		c.cmd("MAIL FROM:<alice@localhost> SMTPUTF8 "+parameter, "50")
@@ -166,6 +166,7 @@ func reply(code int, enhanced gosmtp.EnhancedCode, text string) error {
 type keeper struct {
 	spool  *spool
 	err    error
+	during func() // when not nil, what happens while it looks a password up
 	opened []*spoolSession
 }
 
@@ -177,6 +178,9 @@ func (k *keeper) Login(_ context.Context, _ string, _ *accounts.Account, given s
 		return nil, k.err
 	case given != "theirs":
 		return nil, accounts.ErrWrongPassword
+	}
+	if k.during != nil {
+		k.during()
 	}
 	s := k.spool.session(context.Background())
 	k.opened = append(k.opened, s)
@@ -263,6 +267,24 @@ func TestBackendPasswordRefusals(t *testing.T) {
 	}
 }
 
+// Whoever is disabled while the password is being looked up is not logged in.
+func TestDisabledDuringLogin(t *testing.T) {
+	g := start(t, nil)
+	k := g.keep()
+	k.during = func() {
+		if err := g.accounts.SetDisabled(context.Background(), g.alice.ID, true); err != nil {
+			t.Error(err)
+		}
+	}
+	c := g.dial()
+	c.cmd("EHLO x", "250")
+	c.cmd(auth("alice@localhost", "theirs"), "421 4.7.0 ")
+	c.wantEnd()
+	if len(k.opened) != 1 || !k.opened[0].closed {
+		t.Errorf("got %+v", k.opened)
+	}
+}
+
 // A conversation that its client does not get is closed.
 func TestBackendPasswordRefusedHere(t *testing.T) {
 	g := start(t, func(_ *smtp.Handler, c *mux.Config) { c.Limits.ConnsPerAccount = 1 })
@@ -293,6 +315,21 @@ func TestBackendMoved(t *testing.T) {
 	if m := g.spool.taken(); len(m) != 2 || m[0].session != 1 || m[1].session != 2 {
 		t.Errorf("got %+v", m)
 	}
+}
+
+// A backend that does not answer does not hold up the end of a login.
+func TestRevokedBeforeHungBackend(t *testing.T) {
+	g := start(t, nil)
+	g.spool.started, g.spool.hang = make(chan struct{}, 1), true
+	c := g.login()
+	c.envelope()
+	c.cmd("DATA", "354")
+	c.send(text + ".\r\n")
+	<-g.spool.started
+	g.CloseAccount(g.alice.ID, func(mux.Info) bool { return true }, mux.ErrRevoked)
+	c.want("451 4.3.0 ")
+	c.want("421 4.7.0 ")
+	c.wantEnd()
 }
 
 // A backend that does not answer does not hold up a shutdown.

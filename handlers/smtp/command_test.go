@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -37,6 +38,16 @@ func FuzzValidName(f *testing.F) {
 			t.Errorf("%q is accepted", s)
 		}
 	})
+}
+
+func TestAddressLiteral(t *testing.T) {
+	for address, want := range map[string]string{
+		"192.0.2.1": "[192.0.2.1]", "::ffff:192.0.2.1": "[192.0.2.1]", "2001:db8::1": "[IPv6:2001:db8::1]", "fe80::1%eth0": "[IPv6:fe80::1]",
+	} {
+		if got := addressLiteral(netip.MustParseAddr(address)); got != want || !isLiteral(got) {
+			t.Errorf("%s: got %s", address, got)
+		}
+	}
 }
 
 func TestParseChunk(t *testing.T) {

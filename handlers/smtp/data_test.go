@@ -43,6 +43,21 @@ func TestAddedFields(t *testing.T) {
 	}
 }
 
+// What MAIL FROM:<> and a name outside ASCII say nothing of.
+func TestAddedFieldsOfNobody(t *testing.T) {
+	g := start(t, nil)
+	c := g.dial(g.key)
+	c.cmd("EHLO jürgens-pc", "250")
+	c.cmd("MAIL FROM:<>", "250")
+	c.cmd("RCPT TO:<bob@localhost>", "250")
+	c.data("Subject: x\r\n\r\nbody", "250")
+	want := regexp.MustCompile(`^Received: from unknown \(\[127\.0\.0\.1\]\)\r\n(?s:.*)` +
+		`Message-ID: <[A-Z0-9]{26}@localhost>\r\nFrom: <alice@localhost>\r\nSubject: x\r\n`)
+	if m := g.one(); m.from != "" || !want.MatchString(m.text) {
+		t.Errorf("got %+v", m)
+	}
+}
+
 func TestFieldsKept(t *testing.T) {
 	g := start(t, func(h *smtp.Handler, _ *mux.Config) { h.ReceivedFrom = false })
 	c := g.login()

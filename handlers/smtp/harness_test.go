@@ -136,7 +136,12 @@ func (s *spoolSession) Data(r io.Reader) error {
 		<-s.ctx.Done()
 		return context.Cause(s.ctx)
 	}
-	if err == nil && s.spool.reply != nil {
+	switch {
+	case err != nil:
+		err = errors.New("cannot be read") // the handler knows better
+	case s.ctx.Err() != nil:
+		err = context.Cause(s.ctx)
+	case s.spool.reply != nil:
 		err = s.spool.reply(".")
 	}
 	s.spool.mu.Lock()

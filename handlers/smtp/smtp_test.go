@@ -485,8 +485,10 @@ func TestLogHasNoSecrets(t *testing.T) {
 			t.Errorf("the log has %q", secret)
 		}
 	}
-	if !strings.Contains(g.log.String(), `"reason":"quit"`) {
-		t.Errorf("no reason in %s", g.log.String())
+	for _, note := range []string{`"reason":"quit"`, `"login_failure":"wrong password"`} {
+		if !strings.Contains(g.log.String(), note) {
+			t.Errorf("no %s in %s", note, g.log.String())
+		}
 	}
 }
 
