@@ -183,6 +183,37 @@ func TestKept(t *testing.T) {
 	}
 }
 
+// TestPasswordStamp: what a password that is kept here has opened is tied to it, and
+// nothing else is.
+func TestPasswordStamp(t *testing.T) {
+	d, m, ctx := newDoor(t, accounts.Options{}), newMailSystem(), t.Context()
+	alice := d.add("alice@example.org", password)
+	byKey, err := d.NewAuth(peer(home, d.key(alice))).Key(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, err := d.NewAuth(peer(home, noKey)).Password(ctx, "alice@example.org", password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := d.NewAuth(behind(m, home, noKey)).Password(ctx, "alice@example.org", "another")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stamp, err := d.PasswordStamp(ctx, alice.ID)
+	if err != nil || stamp == "" || here.PasswordStamp() != stamp || byKey.PasswordStamp() != "" || kept.PasswordStamp() != "" {
+		t.Errorf("%q, %v; here %q, by key %q, kept there %q", stamp, err, here.PasswordStamp(), byKey.PasswordStamp(), kept.PasswordStamp())
+	}
+	if err := d.SetPassword(ctx, alice.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := d.PasswordStamp(ctx, alice.ID); err != nil || now != "" {
+		t.Errorf("without a password: %q, %v", now, err)
+	}
+	wantReason(t, "by the password from here", d.Check(ctx, here), accounts.WrongPassword)
+	wantReason(t, "by that from there", d.Check(ctx, kept), "")
+}
+
 // household makes the accounts that TestKept tries, and returns a key of
 // alice's.
 func (d *door) household(m *mailSystem) authkeys.Fingerprint {

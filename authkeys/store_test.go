@@ -303,6 +303,117 @@ func TestUsed(t *testing.T) {
 	})
 }
 
+// What cannot be written is kept for the next time, and newer notes stay the newer.
+func TestUsedOnFullDisk(t *testing.T) {
+	_, db := newStore(t)
+	kv := &hookedKV{KV: db}
+	s, ctx := authkeys.New(kv), t.Context()
+	once, twice := newKey("one"), newKey("one")
+	for _, k := range []authkeys.Key{once, twice} {
+		if err := s.Add(ctx, k); err != nil {
+			t.Fatal(err)
+		}
+		s.Used(k.Fingerprint, time.Unix(1, 0), "imap PREAUTH")
+	}
+	full := errors.New("disk full")
+	kv.update = func() error {
+		s.Used(twice.Fingerprint, time.Unix(2, 0), "smtp EXTERNAL")
+		return full
+	}
+	stopped, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := s.Run(stopped); !errors.Is(err, full) {
+		t.Errorf("on a full disk: %v", err)
+	}
+	kv.update = nil
+	if err := s.Run(stopped); err != nil {
+		t.Error(err)
+	}
+	for k, want := range map[authkeys.Fingerprint]int64{once.Fingerprint: 1, twice.Fingerprint: 2} {
+		if got, err := s.Lookup(ctx, k); err != nil || got.LastUsed.Unix() != want {
+			t.Errorf("%+v, %v; want %d", got, err, want)
+		}
+	}
+}
+
+// hookedKV asks before it gets and before it updates.
+type hookedKV struct {
+	store.KV
+	get    func(key string) // nil: nobody is told
+	update func() error     // nil: nobody is asked
+}
+
+func (k *hookedKV) Get(ctx context.Context, key string) ([]byte, error) {
+	if k.get != nil {
+		k.get(key)
+	}
+	return k.KV.Get(ctx, key)
+}
+
+func (k *hookedKV) Update(ctx context.Context, fn func(store.Tx) error) error {
+	if k.update != nil {
+		if err := k.update(); err != nil {
+			return err
+		}
+	}
+	return k.KV.Update(ctx, fn)
+}
+
+// A key that is removed while a list is gathered is left out.
+func TestListMeanwhile(t *testing.T) {
+	remover, db := newStore(t)
+	kv := &hookedKV{KV: db}
+	s, ctx := authkeys.New(kv), t.Context()
+	gone, stays := newKey("one"), newKey("one")
+	for _, k := range []authkeys.Key{gone, stays} {
+		if err := s.Add(ctx, k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kv.get = func(string) {
+		kv.get = nil
+		if _, err := remover.Remove(ctx, gone.Fingerprint); err != nil {
+			t.Error(err)
+		}
+	}
+	var left []authkeys.Fingerprint
+	for k, err := range s.List(ctx, "one") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = append(left, k.Fingerprint)
+	}
+	if kv.get != nil || !slices.Equal(left, []authkeys.Fingerprint{stays.Fingerprint}) {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// A damaged record is an error, not another key and not an unknown one.
+func TestDamagedRecord(t *testing.T) {
+	s, kv := newStore(t)
+	ctx, k := t.Context(), newKey("one")
+	if err := s.Add(ctx, k); err != nil {
+		t.Fatal(err)
+	}
+	name := authkeys.Prefix + k.Fingerprint.String()
+	record, err := kv.Get(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := [][]byte{append(slices.Clone(record), 'x'), append([]byte{2}, record[1:]...)}
+	for n := range record {
+		damaged = append(damaged, record[:n])
+	}
+	for _, r := range damaged {
+		if err := kv.Update(ctx, func(tx store.Tx) error { return tx.Put(name, r) }); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Lookup(ctx, k.Fingerprint); err == nil || errors.Is(err, authkeys.ErrUnknown) || got != (authkeys.Key{}) {
+			t.Errorf("%x: %+v, %v", r, got, err)
+		}
+	}
+}
+
 func TestUsedByMany(t *testing.T) {
 	s, kv := newStore(t)
 	ctx := t.Context()
