@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,6 +17,7 @@ import (
 
 	"posthorn/alpn"
 	"posthorn/authkeys"
+	"posthorn/await"
 	"posthorn/mux"
 )
 
@@ -226,53 +229,86 @@ func TestTicketBeforeRead(t *testing.T) {
 	}
 }
 
-// lateFlight delays what a server writes after its first flight.
-type lateFlight struct {
-	net.Conn
-	writes atomic.Int32
+// lateFlights is a listener for one connection, which keeps what the server
+// writes after its first flight until the test lets it go.
+type lateFlights struct {
+	net.Listener
+	writes     atomic.Int32
+	begun, let chan struct{}
 }
 
-func (l *lateFlight) Write(b []byte) (int, error) {
-	if l.writes.Add(1) == 2 {
-		time.Sleep(20 * time.Millisecond)
-	}
-	return l.Conn.Write(b)
-}
-
-// lateFlights are connections of which each is a lateFlight.
-type lateFlights struct{ net.Listener }
-
-func (l lateFlights) Accept() (net.Conn, error) {
+func (l *lateFlights) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &lateFlight{Conn: c}, nil
+	return lateFlight{c, l}, nil
+}
+
+type lateFlight struct {
+	net.Conn
+	l *lateFlights
+}
+
+func (f lateFlight) Write(b []byte) (int, error) {
+	if f.l.writes.Add(1) == 2 {
+		close(f.l.begun)
+		<-f.l.let
+	}
+	return f.Conn.Write(b)
+}
+
+// awaitsTurn reports whether a write of a transport waits for another one.
+func awaitsTurn() bool {
+	b := make([]byte, 1<<20)
+	for stack := range strings.SplitSeq(string(b[:runtime.Stack(b, true)]), "\n\n") {
+		if strings.Contains(stack, "[sync.Mutex.Lock") && strings.Contains(stack, "mux.(*transport).Write(") {
+			return true
+		}
+	}
+	return false
 }
 
 // TestHeldFlightComesFirst: what a handler writes never overtakes the end of the
 // handshake, which a read beside it is sending.
 func TestHeldFlightComesFirst(t *testing.T) {
 	for _, version := range versions {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		late := &lateFlights{Listener: ln, begun: make(chan struct{}), let: make(chan struct{})}
+		letGo := sync.OnceFunc(func() { close(late.let) })
 		b := start(t, func(c *mux.Config) {
 			c.Handlers[alpn.IMAP] = serveFunc(func(_ context.Context, c *mux.Conn) {
 				var g errgroup.Group
 				g.Go(func() error { _, err := c.Read(make([]byte, 1)); return err })
-				time.Sleep(5 * time.Millisecond) // so that the read has begun
+				select {
+				case <-late.begun:
+				case <-late.let: // the test has failed
+				}
 				_, err := c.Write([]byte("hello\r\n"))
 				if err != nil || g.Wait() != nil {
 					t.Errorf("%s: the conversation failed", tls.VersionName(version))
 				}
 			})
 		})
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+		t.Cleanup(letGo)
+		b.serveOn(late, alpn.Shared)
+		cc := clientConfig("imap")
+		cc.MaxVersion, cc.ClientSessionCache = version, new(oneSession) // it wants tickets
+		tc := tls.Client(dial(t, ln.Addr().String()), cc)
+		tc.SetDeadline(time.Now().Add(10 * time.Second))
+		var handshake errgroup.Group
+		handshake.Go(tc.Handshake)
+		await.Until(t, "the greeting waits for its turn, or does not", func() bool {
+			return awaitsTurn() || late.writes.Load() > 2
+		})
+		letGo()
+		if err := handshake.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		b.serveOn(lateFlights{ln}, alpn.Shared)
-		cc := clientConfig("imap")
-		cc.MaxVersion = version
-		c := connect(t, ln.Addr().String(), cc)
+		c := newClient(t, tc)
 		c.want("hello")
 		c.send("x")
 		c.wantEnd()
