@@ -53,7 +53,7 @@ func TestGhosts(t *testing.T) {
 			began := time.Now()
 			tests.Go(func() {
 				if !silent {
-					time.Sleep(deadPeer / 4) // it is the question when
+					time.Sleep(deadPeer / 4) // the kernel counts from then, on its own clock; nothing happens before
 					write(t, j.server, "* 1 EXISTS\r\n")
 				}
 				if _, err := io.ReadAll(j.server); err != nil && !errors.Is(err, syscall.ECONNRESET) {

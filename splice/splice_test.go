@@ -187,6 +187,9 @@ func pour(w io.Writer, seed uint64, n int) error {
 			return err
 		}
 		if n -= size; dice.IntN(50) == 0 {
+			// The pause itself is what is wanted: a way that finds nothing to read
+			// waits, and parks now and then. The other way may carry meanwhile, so
+			// neither can be waited for.
 			time.Sleep(time.Duration(dice.IntN(300)) * time.Microsecond)
 		}
 	}
@@ -394,15 +397,13 @@ func (e *edge) stuck(writers ...net.Conn) {
 	e.t.Helper()
 	for _, w := range writers {
 		was, calm := int64(-1), 0
-		for end := time.Now().Add(patience); calm < 5; time.Sleep(10 * time.Millisecond) {
+		await.Until(e.t, "nobody takes it", func() bool {
 			n := unsent(e.t, w)
 			if calm++; n == 0 || n != was {
 				was, calm = n, 0
 			}
-			if time.Now().After(end) {
-				e.t.Fatal("somebody takes it")
-			}
-		}
+			return calm == 10
+		})
 	}
 }
 
