@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -93,8 +94,10 @@ func TestContextEndsInResponse(t *testing.T) {
 	s.until("a OK")
 	first := s.line() // of 64 KiB, most of which is still to come
 	cancel(errShutdown)
-	time.Sleep(10 * time.Millisecond) // gives a wrong BYE the time to appear
-	rest, _ := io.ReadAll(s.r)
+	read := io.LimitReader(s.r, int64(s.r.Buffered()))
+	// First slowly, so that a wrong BYE has its turn, in tens of thousands of reads.
+	slow := io.LimitReader(iotest.OneByteReader(s.Conn), int64(len(body)/2))
+	rest, _ := io.ReadAll(io.MultiReader(read, slow, s.Conn))
 	got := first + "\r\n" + string(rest)
 	for i := 1; i <= 3; i++ {
 		whole := fmt.Sprintf("* %d FETCH (UID %d BODY[] {%d}\r\n%s)\r\n", i, i, len(body), body)
