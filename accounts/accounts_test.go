@@ -15,6 +15,7 @@ import (
 	"posthorn/accounts"
 	"posthorn/authkeys"
 	"posthorn/store"
+	"posthorn/store/storetest"
 )
 
 func TestAccountLife(t *testing.T) {
@@ -262,7 +263,7 @@ func TestGeneratePassword(t *testing.T) {
 
 // TestListAfter: each account stands in the list once, by its primary address.
 func TestListAfter(t *testing.T) {
-	d := openDoor(t, newMemory(t), accounts.Options{})
+	d := openDoor(t, storetest.Memory(t), accounts.Options{})
 	bob := d.add("bob@example.org", "", "aaa@example.org", "zzz@example.org")
 	d.add("carol@example.org", "")
 	d.add("alice@example.org", "", "bobby@example.org")

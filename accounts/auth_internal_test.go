@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 
 	"posthorn/authkeys"
-	"posthorn/store/badgerkv"
+	"posthorn/store/storetest"
 )
 
 // crowd is a store with accounts in every state that can refuse a password.
@@ -21,15 +21,7 @@ type crowd struct {
 
 func newCrowd(t testing.TB, throttle Throttle) *crowd {
 	t.Helper()
-	kv, err := badgerkv.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := kv.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	kv := storetest.Memory(t)
 	ctx := t.Context()
 	keys := authkeys.New(kv)
 	s, err := New(ctx, kv, keys, Options{Throttle: throttle})

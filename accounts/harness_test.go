@@ -17,7 +17,7 @@ import (
 	"posthorn/accounts"
 	"posthorn/authkeys"
 	"posthorn/store"
-	"posthorn/store/badgerkv"
+	"posthorn/store/storetest"
 )
 
 const password = "correct Horse"
@@ -34,21 +34,7 @@ type door struct {
 
 func newDoor(t testing.TB, o accounts.Options) *door {
 	t.Helper()
-	return openDoor(t, newMemory(t), o)
-}
-
-func newMemory(t testing.TB) store.KV {
-	t.Helper()
-	kv, err := badgerkv.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := kv.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return kv
+	return openDoor(t, storetest.Memory(t), o)
 }
 
 func openDoor(t testing.TB, kv store.KV, o accounts.Options) *door {

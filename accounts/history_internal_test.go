@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"posthorn/authkeys"
-	"posthorn/store/badgerkv"
+	"posthorn/store/storetest"
 )
 
 // FuzzHistory: no record does harm, and one that can be read is written the same.
@@ -62,11 +62,7 @@ func TestPendingIsBounded(t *testing.T) {
 
 // Of too many histories those go that nobody has added to for longest.
 func TestTrimHistories(t *testing.T) {
-	kv, err := badgerkv.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer kv.Close()
+	kv := storetest.Memory(t)
 	now := time.Now()
 	s, err := New(t.Context(), kv, authkeys.New(kv), Options{Now: func() time.Time { return now }})
 	if err != nil {

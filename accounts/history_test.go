@@ -17,6 +17,7 @@ import (
 	"posthorn/authkeys"
 	"posthorn/store"
 	"posthorn/store/badgerkv"
+	"posthorn/store/storetest"
 )
 
 // recent returns an account's history without what tests cannot know, and checks
@@ -138,11 +139,7 @@ func TestRecentPrivacy(t *testing.T) {
 // What was noted survives a restart, adds up with what is noted afterwards, and
 // goes with its account.
 func TestRecentSurvives(t *testing.T) {
-	kv, err := badgerkv.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer kv.Close()
+	kv := storetest.Memory(t)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC)
 	o := accounts.Options{Now: func() time.Time { return now }}
 	d := openDoor(t, kv, o)
@@ -225,7 +222,7 @@ func TestRecentIsBounded(t *testing.T) {
 // Logins are written once a minute, by nobody who waits for one.
 func TestRecentIsWrittenLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		kv := &countingKV{KV: newMemory(t)}
+		kv := &countingKV{KV: storetest.Memory(t)}
 		d := openDoor(t, kv, accounts.Options{})
 		alice := d.add("alice@example.org", password)
 		key := d.key(alice)
@@ -255,7 +252,7 @@ func TestRecentIsWrittenLater(t *testing.T) {
 // Much to write is written at once; when that fails, not every login tries again.
 func TestRecentOfMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		kv := &countingKV{KV: newMemory(t)}
+		kv := &countingKV{KV: storetest.Memory(t)}
 		d := openDoor(t, kv, accounts.Options{})
 		stop := d.run()
 		defer stop()
@@ -281,7 +278,7 @@ func TestRecentOfMany(t *testing.T) {
 
 // What is noted while the notes are being written is not lost with them.
 func TestRecentMeanwhile(t *testing.T) {
-	kv := &hookedTxKV{KV: newMemory(t)}
+	kv := &hookedTxKV{KV: storetest.Memory(t)}
 	d := openDoor(t, kv, accounts.Options{})
 	alice := d.add("alice@example.org", password)
 	note := func(mechanism string) { d.Record(alice.ID, accounts.Attempt{Protocol: "imap", Mechanism: mechanism}) }
@@ -307,7 +304,7 @@ func TestRecentMeanwhile(t *testing.T) {
 
 // What cannot be written is kept, and not told twice.
 func TestRecentSurvivesFullDisk(t *testing.T) {
-	kv := &countingKV{KV: newMemory(t)}
+	kv := &countingKV{KV: storetest.Memory(t)}
 	d := openDoor(t, kv, accounts.Options{})
 	alice := d.add("alice@example.org", password)
 	d.Record(alice.ID, accounts.Attempt{Protocol: "imap"})
@@ -348,7 +345,7 @@ func TestRecentDamaged(t *testing.T) {
 // is not taken for a damaged one and written over.
 func TestRecentInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		kv := &hookedTxKV{KV: newMemory(t)}
+		kv := &hookedTxKV{KV: storetest.Memory(t)}
 		d := openDoor(t, kv, accounts.Options{})
 		alice := d.add("alice@example.org", password)
 		d.Record(alice.ID, accounts.Attempt{Protocol: "imap", Mechanism: "PLAIN"})

@@ -13,6 +13,7 @@ import (
 	"posthorn/accounts"
 	"posthorn/authkeys"
 	"posthorn/store"
+	"posthorn/store/storetest"
 )
 
 func TestKeyAndPassword(t *testing.T) {
@@ -110,7 +111,7 @@ func TestStoreFailsPartly(t *testing.T) {
 	for _, prefix := range []string{authkeys.Prefix, accounts.Prefix, "address/", "password/"} {
 		t.Run(prefix, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				kv := &hookedKV{KV: newMemory(t)}
+				kv := &hookedKV{KV: storetest.Memory(t)}
 				d := openDoor(t, kv, accounts.Options{})
 				key := d.key(d.add("alice@example.org", password))
 				broken := errors.New("broken")
@@ -159,7 +160,7 @@ func (k *hookedKV) Get(ctx context.Context, key string) ([]byte, error) {
 // TestAddressMoves: an address that is given to another account while it is looked
 // up leads nowhere, and not to whom it was taken from.
 func TestAddressMoves(t *testing.T) {
-	kv := &hookedKV{KV: newMemory(t)}
+	kv := &hookedKV{KV: storetest.Memory(t)}
 	d, ctx := openDoor(t, kv, accounts.Options{}), t.Context()
 	alice, bob := d.add("alice@example.org", password, "info@example.org"), d.add("bob@example.org", "")
 	kv.get = func(key string) error {
@@ -293,8 +294,8 @@ func TestCheck(t *testing.T) {
 				}
 			}
 		}
-		t.Run(c.name, func(t *testing.T) { check(t, newMemory(t)) })
-		t.Run(c.name+" in a store without versions", func(t *testing.T) { check(t, &hookedKV{KV: newMemory(t)}) })
+		t.Run(c.name, func(t *testing.T) { check(t, storetest.Memory(t)) })
+		t.Run(c.name+" in a store without versions", func(t *testing.T) { check(t, &hookedKV{KV: storetest.Memory(t)}) })
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"posthorn/accounts"
+	"posthorn/accounts/accountstest"
 	"posthorn/admin"
 	"posthorn/alpn"
 	"posthorn/authkeys"
@@ -23,7 +24,6 @@ import (
 	"posthorn/mux/muxtest"
 	"posthorn/passkeys"
 	"posthorn/sessions"
-	"posthorn/store/badgerkv"
 )
 
 // operator may do everything.
@@ -49,19 +49,14 @@ func newWorld(t testing.TB) *world {
 // them while somebody waits for the network.
 func quietWorld(t testing.TB) *world {
 	t.Helper()
-	db, err := badgerkv.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
+	house := accountstest.New(t, accounts.Options{Domains: []string{"example.org"}})
 	w := &world{mail: newMail(t), log: new(muxtest.Log)}
-	keys := authkeys.New(db)
-	accts, err := accounts.New(t.Context(), db, keys, accounts.Options{Domains: []string{"example.org"}})
-	if err != nil {
-		t.Fatal(err)
+	w.Service = &admin.Service{
+		Accounts: house.Accounts, Keys: house.Keys,
+		Sessions: sessions.New(sessions.Config{Store: house.KV, Accounts: house.Accounts, Keys: house.Keys}),
+		Passkeys: passkeys.New(passkeys.Config{Store: house.KV, Accounts: house.Accounts}),
+		Mail:     w.mail, Store: house.KV, Log: zerolog.New(w.log),
 	}
-	visits := sessions.New(sessions.Config{Store: db, Accounts: accts, Keys: keys})
-	w.Service = &admin.Service{Accounts: accts, Keys: keys, Sessions: visits, Passkeys: passkeys.New(passkeys.Config{Store: db, Accounts: accts}), Mail: w.mail, Store: db, Log: zerolog.New(w.log)}
 	return w
 }
 

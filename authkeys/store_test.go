@@ -16,20 +16,12 @@ import (
 
 	"posthorn/authkeys"
 	"posthorn/store"
-	"posthorn/store/badgerkv"
+	"posthorn/store/storetest"
 )
 
-func newStore(t testing.TB) (*authkeys.Store, *badgerkv.DB) {
+func newStore(t testing.TB) (*authkeys.Store, store.KV) {
 	t.Helper()
-	kv, err := badgerkv.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := kv.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	kv := storetest.Memory(t)
 	return authkeys.New(kv), kv
 }
 

@@ -14,10 +14,9 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"posthorn/accounts"
-	"posthorn/authkeys"
+	"posthorn/accounts/accountstest"
 	"posthorn/backend"
 	"posthorn/mailbox"
-	"posthorn/store/badgerkv"
 )
 
 const text = "From: alice@localhost\r\nSubject: hi\r\n\r\nHello\r\n"
@@ -31,16 +30,7 @@ type bench struct {
 
 func start(t testing.TB, o mailbox.Options) *bench {
 	t.Helper()
-	ctx := context.Background()
-	kv, err := badgerkv.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { kv.Close() })
-	people, err := accounts.New(ctx, kv, authkeys.New(kv), accounts.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	people := accountstest.New(t, accounts.Options{}).Accounts
 	mail, err := mailbox.Open(t.TempDir(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +38,7 @@ func start(t testing.TB, o mailbox.Options) *bench {
 	t.Cleanup(func() { mail.Close() })
 	b := &bench{t: t, Embedded: &backend.Embedded{Mail: mail, Accounts: people, Domains: []string{"localhost"}}}
 	b.alice, b.bob = b.add("alice@localhost"), b.add("bob@localhost")
-	if err := people.AddAddress(ctx, b.alice.ID, "al@localhost"); err != nil {
+	if err := people.AddAddress(t.Context(), b.alice.ID, "al@localhost"); err != nil {
 		t.Fatal(err)
 	}
 	return b

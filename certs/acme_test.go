@@ -20,6 +20,7 @@ import (
 	"posthorn/certs"
 	"posthorn/certs/acmetest"
 	"posthorn/store"
+	"posthorn/store/storetest"
 )
 
 // The first certificates come while clients of all protocols knock. They are
@@ -217,7 +218,7 @@ func TestRestart(t *testing.T) {
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: g.port()})
 	config := acmeConfig(ca, "mail.example.org", "imap.example.org")
 	config.ACME.RSA = []string{"imap.example.org"}
-	config.Store = memory(t)
+	config.Store = storetest.Memory(t)
 	config.KeyFile = keyFile(t)
 	config.ECHPublicName = "mail.example.org"
 	m := newManager(t, config)
@@ -246,7 +247,7 @@ func TestRestart(t *testing.T) {
 	stored := records(t, config.Store)
 	config.Now = newClock().time // not the bubble's, for which all certificates are of the future
 	synctest.Test(t, func(t *testing.T) {
-		config.Store = memory(t)
+		config.Store = storetest.Memory(t)
 		err := config.Store.Update(t.Context(), func(tx store.Tx) (err error) {
 			for key, value := range stored {
 				err = errors.Join(err, tx.Put(key, value))
@@ -292,7 +293,7 @@ func TestBinding(t *testing.T) {
 }
 
 func TestTermsMustBeAgreed(t *testing.T) {
-	config := certs.Config{Names: []string{"mail.example.org"}, ACME: &certs.ACME{}, Store: memory(t)}
+	config := certs.Config{Names: []string{"mail.example.org"}, ACME: &certs.ACME{}, Store: storetest.Memory(t)}
 	if _, err := certs.New(t.Context(), config); !errors.Is(err, certs.ErrTerms) {
 		t.Error(err)
 	}

@@ -28,7 +28,7 @@ import (
 	"posthorn/alpn"
 	"posthorn/certs"
 	"posthorn/store"
-	"posthorn/store/badgerkv"
+	"posthorn/store/storetest"
 )
 
 func must[T any](v T, err error) T {
@@ -38,21 +38,10 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-func memory(t testing.TB) store.KV {
-	t.Helper()
-	kv := must(badgerkv.OpenMemory())
-	t.Cleanup(func() {
-		if err := kv.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return kv
-}
-
 func newManager(t testing.TB, c certs.Config) *certs.Manager {
 	t.Helper()
 	if c.Store == nil {
-		c.Store = memory(t)
+		c.Store = storetest.Memory(t)
 	}
 	m, err := certs.New(t.Context(), c)
 	if err != nil {
@@ -109,7 +98,7 @@ func rsaKey() crypto.Signer { return must(rsa.GenerateKey(rand.Reader, 2048)) }
 var farOff = time.Now().Add(365 * 24 * time.Hour)
 
 func TestSelfSigned(t *testing.T) {
-	kv := memory(t)
+	kv := storetest.Memory(t)
 	names := []string{"localhost", "imap.example.org", "192.0.2.1"}
 	m := newManager(t, certs.Config{Names: names, Store: kv})
 	leaf, fingerprint := m.Default()
@@ -147,7 +136,7 @@ func TestSelfSigned(t *testing.T) {
 }
 
 func TestDamagedKeyIsNotReplaced(t *testing.T) {
-	kv := memory(t)
+	kv := storetest.Memory(t)
 	newManager(t, certs.Config{Names: []string{"localhost"}, Store: kv})
 	ctx := t.Context()
 	err := kv.Update(ctx, func(tx store.Tx) error { return tx.Put("cert/self-signed/key", []byte("damaged")) })
@@ -214,7 +203,7 @@ func TestFiles(t *testing.T) {
 		testPair(t, dir, "ec", ecKey(), farOff, "example.org"),
 		testPair(t, dir, "expired", ecKey(), time.Now().Add(-time.Hour), "expired.example.net"),
 	}
-	kv := memory(t)
+	kv := storetest.Memory(t)
 	names := []string{"example.org", "imap.example.org", "a.b.example.org", "expired.example.net"}
 	m := newManager(t, certs.Config{Names: names, Files: files, Store: kv})
 	onlyRSA := []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
@@ -275,7 +264,7 @@ func TestNewErrors(t *testing.T) {
 		"no key":        {certs.Config{Names: names, Files: []certs.Files{{good.Cert, good.Cert}}}, nil, good.Cert},
 		"other's key":   {certs.Config{Names: names, Files: []certs.Files{good, {good.Cert, other.Key}}}, nil, other.Key},
 	} {
-		test.config.Store = memory(t)
+		test.config.Store = storetest.Memory(t)
 		_, err := certs.New(t.Context(), test.config)
 		if err == nil || test.want != nil && !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.text) {
 			t.Errorf("%s: %v", what, err)
@@ -379,7 +368,7 @@ func start(t *testing.T, m *certs.Manager) (stop func()) {
 }
 
 func TestRenewal(t *testing.T) {
-	kv, c := memory(t), newClock()
+	kv, c := storetest.Memory(t), newClock()
 	manager := func() *certs.Manager {
 		return newManager(t, certs.Config{Names: []string{"localhost"}, Store: kv, Now: c.time})
 	}
@@ -399,7 +388,7 @@ func TestRenewal(t *testing.T) {
 func TestRunRenewsAndRotates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClock()
-		m := newManager(t, certs.Config{Names: []string{"localhost"}, Store: memory(t), Now: c.time})
+		m := newManager(t, certs.Config{Names: []string{"localhost"}, Store: storetest.Memory(t), Now: c.time})
 		first, key := m.Default()
 		tickets := m.TicketKeys(alpn.Mail)
 		c.set(800 * 24 * time.Hour)
@@ -416,7 +405,7 @@ func TestRunRenewsAndRotates(t *testing.T) {
 // A clock that was in the future when the certificate was made must not leave
 // one behind that is not valid yet.
 func TestClockWasAhead(t *testing.T) {
-	kv := memory(t)
+	kv := storetest.Memory(t)
 	c := newClock()
 	c.set(10 * 365 * 24 * time.Hour)
 	ahead := newManager(t, certs.Config{Names: []string{"localhost"}, Store: kv, Now: c.time})

@@ -16,6 +16,7 @@ import (
 	"posthorn/alpn"
 	"posthorn/certs"
 	"posthorn/certs/ech"
+	"posthorn/store/storetest"
 )
 
 const (
@@ -196,7 +197,7 @@ func TestECHOff(t *testing.T) {
 // Keys are published for a month and accepted for three, over restarts, and a
 // new public name makes a new one at once.
 func TestECHRotation(t *testing.T) {
-	kv, c := memory(t), newClock()
+	kv, c := storetest.Memory(t), newClock()
 	start := func(public string) *certs.Manager {
 		return newManager(t, certs.Config{Names: []string{"localhost", publicName}, ECHPublicName: public, Store: kv, Now: c.time})
 	}
@@ -232,7 +233,7 @@ func TestECHPublicName(t *testing.T) {
 	for name, want := range map[string]error{
 		"other.example.org": certs.ErrNotServed, "_chat.example.org": ech.ErrPublicName, "192.0.2.1": ech.ErrPublicName,
 	} {
-		config := certs.Config{Names: []string{"localhost", "_chat.example.org", "192.0.2.1"}, Store: memory(t), ECHPublicName: name}
+		config := certs.Config{Names: []string{"localhost", "_chat.example.org", "192.0.2.1"}, Store: storetest.Memory(t), ECHPublicName: name}
 		if _, err := certs.New(t.Context(), config); !errors.Is(err, want) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -24,6 +24,7 @@ import (
 	posthornacme "posthorn/certs/acme"
 	"posthorn/certs/acmetest"
 	"posthorn/store"
+	"posthorn/store/storetest"
 )
 
 // What a CA can do wrong ends in an error that says so, an attempt later, and
@@ -210,7 +211,7 @@ func (l *lockless) Lock(context.Context, string) (func(), error) {
 // A store that cannot be locked is not asked over and over.
 func TestStoreCannotBeLocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		kv := &lockless{KV: memory(t)}
+		kv := &lockless{KV: storetest.Memory(t)}
 		m := newManager(t, certs.Config{
 			Names: []string{"mail.example.org"}, ACME: &certs.ACME{AgreeTerms: true, Directory: "https://127.0.0.1:1/"}, Store: kv,
 		})
@@ -240,7 +241,7 @@ func TestStoreFails(t *testing.T) {
 	t.Parallel()
 	g := listen(t)
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: g.port()})
-	kv := &brokenStore{KV: memory(t)}
+	kv := &brokenStore{KV: storetest.Memory(t)}
 	config := acmeConfig(ca, "mail.example.org")
 	config.Store = kv
 	m := newManager(t, config)
@@ -275,7 +276,7 @@ func TestDamagedRecords(t *testing.T) {
 	g := listen(t)
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: g.port()})
 	config := acmeConfig(ca, "mail.example.org")
-	config.Store = memory(t)
+	config.Store = storetest.Memory(t)
 	first := newManager(t, config)
 	var serving atomic.Pointer[certs.Manager]
 	serving.Store(first)
@@ -349,7 +350,7 @@ func (u *unreadable) Get(ctx context.Context, key string) ([]byte, error) {
 func TestStoreCannotBeRead(t *testing.T) {
 	t.Parallel()
 	names := []string{"mail.example.org"}
-	kv := &unreadable{KV: memory(t)}
+	kv := &unreadable{KV: storetest.Memory(t)}
 	config := certs.Config{Names: names, ACME: &certs.ACME{AgreeTerms: true, Directory: "https://127.0.0.1:1/"}, Store: kv}
 	fillStore(t, kv, newManager(t, config), names)
 	m := newManager(t, config)

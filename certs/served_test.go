@@ -27,6 +27,7 @@ import (
 	"posthorn/certs/acmetest"
 	"posthorn/mux/muxtest"
 	"posthorn/store"
+	"posthorn/store/storetest"
 )
 
 // One certificate is ordered for a name, and one more where RSA is configured;
@@ -117,7 +118,7 @@ func TestFilesAreWatched(t *testing.T) {
 	dir := t.TempDir()
 	pair := testPair(t, dir, "a", ecKey(), farOff, "a.example")
 	var log muxtest.Log
-	m := newManager(t, certs.Config{Names: []string{"a.example"}, Files: []certs.Files{pair}, Store: memory(t), Log: zerolog.New(&log)})
+	m := newManager(t, certs.Config{Names: []string{"a.example"}, Files: []certs.Files{pair}, Store: storetest.Memory(t), Log: zerolog.New(&log)})
 	served := func() *x509.Certificate { return must(handshake(t, m, &tls.Config{ServerName: "a.example"})) }
 	synctest.Test(t, func(t *testing.T) {
 		stop := start(t, m)
@@ -218,7 +219,7 @@ func TestMetrics(t *testing.T) {
 // for each of them is small, also when all have been asked for.
 func TestManyNames(t *testing.T) {
 	const names = 10_000
-	kv := memory(t)
+	kv := storetest.Memory(t)
 	config := certs.Config{ACME: &certs.ACME{AgreeTerms: true}, Store: kv}
 	for i := range names {
 		config.Names = append(config.Names, fmt.Sprintf("host-%d.mail.example.org", i))
@@ -345,13 +346,13 @@ func TestCheck(t *testing.T) {
 func TestTicketLife(t *testing.T) {
 	for _, life := range []time.Duration{-1, time.Minute, 8 * 24 * time.Hour} {
 		for _, c := range []certs.Config{{MailTickets: life}, {WebTickets: life}} {
-			c.Names, c.Store = []string{"localhost"}, memory(t)
+			c.Names, c.Store = []string{"localhost"}, storetest.Memory(t)
 			if _, err := certs.New(t.Context(), c); !errors.Is(err, certs.ErrTicketLife) {
 				t.Errorf("%v: %v", life, err)
 			}
 		}
 	}
-	kv, c := memory(t), newClock()
+	kv, c := storetest.Memory(t), newClock()
 	start := func() *certs.Manager {
 		return newManager(t, certs.Config{Names: []string{"localhost"}, Store: kv, Now: c.time, MailTickets: time.Hour, WebTickets: 48 * time.Hour})
 	}
@@ -374,7 +375,7 @@ func TestTicketLife(t *testing.T) {
 // More names than one certificate should have are self-signed in several, of
 // the same key.
 func TestManySelfSigned(t *testing.T) {
-	kv, c := memory(t), newClock()
+	kv, c := storetest.Memory(t), newClock()
 	var names []string
 	for i := range 250 {
 		names = append(names, fmt.Sprintf("_host-%d.example.org", i))

@@ -9,12 +9,13 @@ import (
 
 	"posthorn/alpn"
 	"posthorn/certs"
+	"posthorn/store/storetest"
 )
 
 // A ticket is accepted for at least half of its class's time, and never for
 // longer than that. The manager restarts every hour, which rotates as Run does.
 func TestTicketKeyRotation(t *testing.T) {
-	kv, c := memory(t), newClock()
+	kv, c := storetest.Memory(t), newClock()
 	lives := map[alpn.Class]time.Duration{alpn.Mail: 24 * time.Hour, alpn.Web: 7 * 24 * time.Hour}
 	used := make(map[[32]byte][]int) // the hours in which a key made tickets
 	class := make(map[[32]byte]alpn.Class)
@@ -52,7 +53,7 @@ func TestTicketKeyRotation(t *testing.T) {
 // A key that has grown too old is not accepted, also between rotations; and the
 // keys rotate when the store fails, too.
 func TestTicketKeysEnd(t *testing.T) {
-	kv, c := memory(t), newClock()
+	kv, c := storetest.Memory(t), newClock()
 	config := certs.Config{Names: []string{"localhost"}, Store: kv, Now: c.time, MailTickets: 6 * time.Hour}
 	first := newManager(t, config).TicketKeys(alpn.Mail)[0]
 	c.set(4 * time.Hour)
@@ -78,7 +79,7 @@ func TestTicketKeysEnd(t *testing.T) {
 }
 
 func TestTicketsSurviveRestart(t *testing.T) {
-	kv := memory(t)
+	kv := storetest.Memory(t)
 	client := &tls.Config{ServerName: "localhost", InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 	resumed := func(class alpn.Class) bool {
 		m := newManager(t, certs.Config{Names: []string{"localhost"}, Store: kv})

@@ -11,6 +11,7 @@ import (
 	"posthorn/alpn"
 	"posthorn/certs"
 	"posthorn/store"
+	"posthorn/store/storetest"
 )
 
 func writeFile(t *testing.T, path, text string) {
@@ -63,7 +64,7 @@ func checkSealed(t *testing.T, config certs.Config) {
 // What was stored before there was a key file is encrypted when there is one,
 // and stays what it was.
 func TestKeyFileLater(t *testing.T) {
-	config := certs.Config{Names: []string{"localhost"}, Store: memory(t), ECHPublicName: "localhost"}
+	config := certs.Config{Names: []string{"localhost"}, Store: storetest.Memory(t), ECHPublicName: "localhost"}
 	m := newManager(t, config)
 	_, key := m.Default()
 	config.KeyFile = keyFile(t)
@@ -81,7 +82,7 @@ func TestKeyFileErrors(t *testing.T) {
 	short := filepath.Join(t.TempDir(), "short")
 	writeFile(t, short, "123456789012345678901234567890 \n\n\n\n\n\n")
 	for file, want := range map[string]error{short: certs.ErrKeyFile, short + "/none": nil} {
-		_, err := certs.New(t.Context(), certs.Config{Names: []string{"localhost"}, Store: memory(t), KeyFile: file})
+		_, err := certs.New(t.Context(), certs.Config{Names: []string{"localhost"}, Store: storetest.Memory(t), KeyFile: file})
 		if err == nil || want != nil && !errors.Is(err, want) || !strings.Contains(err.Error(), file) {
 			t.Errorf("%s: %v", file, err)
 		}
@@ -90,7 +91,7 @@ func TestKeyFileErrors(t *testing.T) {
 
 // A secret that is moved to another record does not pass for that one's.
 func TestSecretsAreBoundToTheirRecord(t *testing.T) {
-	config := certs.Config{Names: []string{"localhost"}, Store: memory(t), KeyFile: keyFile(t)}
+	config := certs.Config{Names: []string{"localhost"}, Store: storetest.Memory(t), KeyFile: keyFile(t)}
 	newManager(t, config)
 	mail := records(t, config.Store)["ticket/mail"]
 	if err := config.Store.Update(t.Context(), func(tx store.Tx) error { return tx.Put("ticket/web", mail) }); err != nil {

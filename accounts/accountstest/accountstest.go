@@ -10,7 +10,7 @@ import (
 	"posthorn/accounts"
 	"posthorn/authkeys"
 	"posthorn/store"
-	"posthorn/store/badgerkv"
+	"posthorn/store/storetest"
 )
 
 // House is accounts with what they stand on.
@@ -25,16 +25,9 @@ type House struct {
 // New returns a House without accounts. Its store is closed when the test ends.
 func New(t testing.TB, o accounts.Options) *House {
 	t.Helper()
-	kv, err := badgerkv.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := kv.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	kv := storetest.Memory(t)
 	h := &House{KV: kv, Keys: authkeys.New(kv), t: t}
+	var err error
 	if h.Accounts, err = accounts.New(t.Context(), kv, h.Keys, o); err != nil {
 		t.Fatal(err)
 	}

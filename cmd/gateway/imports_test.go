@@ -35,7 +35,7 @@ var mayImport = map[string][]string{
 	"socket":                nil,
 	"splice":                {"park"},
 	"accounts":              {"authkeys", "sources", "store"},
-	"accounts/accountstest": {"accounts", "authkeys", "store", "store/badgerkv"}, // for tests
+	"accounts/accountstest": {"accounts", "authkeys", "store", "store/storetest"}, // for tests
 	"certs":                 {"alpn", "authkeys", "store", "certs/*"},
 	"certs/*":               {"alpn"},
 	"mux":                   {"alpn", "authkeys", "park", "socket", "sources"},
@@ -50,6 +50,7 @@ var mayImport = map[string][]string{
 	"mailbox":               {"mailbox/*"},
 	"mailbox/*":             {"mailbox/*"},
 	"store/*":               {"store"},
+	"store/storetest":       {"store", "store/badgerkv"}, // for tests
 	"alpn":                  nil,
 	"sources":               nil,
 	"store":                 nil,
@@ -72,7 +73,7 @@ var onlyHere = map[string][]string{
 	"github.com/dgraph-io":          {"store/badgerkv", "mailbox"},
 	"go.etcd.io":                    {"store/etcdkv"},
 	"github.com/emersion":           {"handlers/*", "backend", "mailbox/...", "client", "client/sendmail", "e2e/..."},
-	module + "/store/badgerkv":      {"cmd/gateway", "accounts/accountstest", "e2e/..."},
+	module + "/store/badgerkv":      {"cmd/gateway", "store/storetest", "e2e/..."},
 	module + "/store/etcdkv":        {"cmd/gateway", "e2e/..."},
 	module + "/cmd/gateway":         nil,
 	"github.com/chromedp":           {"e2e/..."},

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"posthorn/accounts"
+	"posthorn/accounts/accountstest"
 	"posthorn/alpn"
 	"posthorn/authkeys"
 	"posthorn/backend"
@@ -29,7 +30,6 @@ import (
 	"posthorn/mailbox/guard"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
-	"posthorn/store/badgerkv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -57,22 +57,10 @@ type gateway struct {
 // start runs a gateway with alice and bob, whose password is password.
 func start(t testing.TB, edit ...func(*mux.Config, *imap.Handler)) *gateway {
 	t.Helper()
-	kv, err := badgerkv.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { kv.Close() })
-	g := &gateway{t: t, keys: authkeys.New(kv), ids: map[string]string{}, log: new(muxtest.Log), addr: map[alpn.Port]string{}}
-	g.accounts, err = accounts.New(t.Context(), kv, g.keys, accounts.Options{Throttle: accounts.Throttle{PerSource: 1000}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	house := accountstest.New(t, accounts.Options{Throttle: accounts.Throttle{PerSource: 1000}})
+	g := &gateway{t: t, accounts: house.Accounts, keys: house.Keys, ids: map[string]string{}, log: new(muxtest.Log), addr: map[alpn.Port]string{}}
 	for _, address := range []string{alice, bob} {
-		a, err := g.accounts.Add(t.Context(), address, password)
-		if err != nil {
-			t.Fatal(err)
-		}
-		g.ids[address] = a.ID
+		g.ids[address] = house.Account(address, password).ID
 	}
 	if err := g.accounts.AddAddress(t.Context(), g.ids[alice], alias); err != nil {
 		t.Fatal(err)

@@ -20,13 +20,14 @@ import (
 	"go.uber.org/goleak"
 
 	"posthorn/accounts"
+	"posthorn/accounts/accountstest"
 	"posthorn/alpn"
 	"posthorn/authkeys"
 	"posthorn/backend"
 	"posthorn/handlers/smtp"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
-	"posthorn/store/badgerkv"
+	"posthorn/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -162,7 +163,7 @@ func (s *spoolSession) Data(r io.Reader) error {
 type gateway struct {
 	*mux.Server
 	t        testing.TB
-	store    *badgerkv.DB
+	store    store.KV
 	accounts *accounts.Store
 	keys     *authkeys.Store
 	spool    *spool
@@ -177,18 +178,10 @@ type gateway struct {
 // start runs a gateway; edit, when not nil, changes its handler and limits.
 func start(t testing.TB, edit func(*smtp.Handler, *mux.Config)) *gateway {
 	t.Helper()
-	ctx := context.Background()
-	kv, err := badgerkv.OpenMemory()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { kv.Close() })
-	g := &gateway{t: t, store: kv, keys: authkeys.New(kv), spool: newSpool(), key: muxtest.KeyPair(t), log: new(muxtest.Log)}
-	if g.accounts, err = accounts.New(ctx, kv, g.keys, accounts.Options{}); err != nil {
-		t.Fatal(err)
-	}
+	house := accountstest.New(t, accounts.Options{})
+	g := &gateway{t: t, store: house.KV, accounts: house.Accounts, keys: house.Keys, spool: newSpool(), key: muxtest.KeyPair(t), log: new(muxtest.Log)}
 	g.alice = g.addAccount("alice@localhost")
-	if err := g.accounts.AddAddress(ctx, g.alice.ID, "al@localhost"); err != nil {
+	if err := g.accounts.AddAddress(t.Context(), g.alice.ID, "al@localhost"); err != nil {
 		t.Fatal(err)
 	}
 	g.addAccount("bob@localhost")

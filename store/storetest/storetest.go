@@ -1,5 +1,6 @@
 // Package storetest is the conformance suite that every driver of store.KV
-// passes: each method's contract, alone and with others at the same time.
+// passes: each method's contract, alone and with others at the same time. Memory
+// is a store for tests of what stands on one.
 package storetest
 
 import (
