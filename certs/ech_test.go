@@ -16,6 +16,7 @@ import (
 	"posthorn/alpn"
 	"posthorn/certs"
 	"posthorn/certs/ech"
+	"posthorn/loopback"
 	"posthorn/store/storetest"
 )
 
@@ -60,26 +61,12 @@ func echServer(t *testing.T, m *certs.Manager) (address string, seen func() *tls
 		return c, nil
 	}
 	ln := must(tls.Listen("tcp", "127.0.0.1:0", base))
-	var conns sync.WaitGroup
-	conns.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			conns.Go(func() {
-				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(5 * time.Second)) // it is a TCP connection
-				if err := c.(*tls.Conn).Handshake(); err != nil {
-					return // the client's error is the one that counts
-				}
-				_, _ = io.WriteString(c, c.(*tls.Conn).ConnectionState().NegotiatedProtocol)
-			})
+	loopback.ServeOn(t, ln, func(c net.Conn) {
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second)) // it is a TCP connection
+		if err := c.(*tls.Conn).Handshake(); err != nil {
+			return // the client's error is the one that counts
 		}
-	})
-	t.Cleanup(func() {
-		ln.Close()
-		conns.Wait()
+		_, _ = io.WriteString(c, c.(*tls.Conn).ConnectionState().NegotiatedProtocol)
 	})
 	return ln.Addr().String(), func() *tls.ClientHelloInfo {
 		mu.Lock()

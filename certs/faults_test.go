@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -23,6 +24,7 @@ import (
 	"posthorn/certs"
 	posthornacme "posthorn/certs/acme"
 	"posthorn/certs/acmetest"
+	"posthorn/loopback"
 	"posthorn/store"
 	"posthorn/store/storetest"
 )
@@ -283,16 +285,9 @@ func TestDamagedRecords(t *testing.T) {
 	tl := tls.NewListener(g.ln, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		return &tls.Config{GetCertificate: serving.Load().GetCertificate, NextProtos: []string{string(alpn.ACME)}}, nil
 	}})
-	go func() {
-		for {
-			c, err := tl.Accept()
-			if err != nil {
-				return
-			}
-			_ = c.(*tls.Conn).Handshake() // the CA's loss
-			c.Close()
-		}
-	}()
+	loopback.ServeOn(t, tl, func(c net.Conn) {
+		_ = c.(*tls.Conn).Handshake() // the CA's loss
+	})
 	if err := first.Renew(t.Context(), "mail.example.org"); err != nil {
 		t.Fatal(err)
 	}

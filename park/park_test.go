@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"posthorn/loopback"
 	"posthorn/park"
 )
 
@@ -57,21 +58,7 @@ func newLot(t testing.TB) *park.Lot {
 // pair is both ends of a connection, and the first one's socket.
 func pair(t testing.TB) (near, far *net.TCPConn, s *park.Socket) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	c, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close(); a.Close() })
-	near, far = a.(*net.TCPConn), c.(*net.TCPConn)
+	near, far = loopback.Pair(t)
 	return near, far, socket(t, near)
 }
 

@@ -11,12 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"posthorn/loopback"
 	"posthorn/socket"
 )
 
 // More than any socket holds goes through, both ways at once.
 func TestDirect(t *testing.T) {
-	near, far := netPair(t)
+	near, far := loopback.Pair(t)
 	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 	var both sync.WaitGroup
 	for _, from := range []*net.TCPConn{near, far} {
@@ -71,7 +72,7 @@ func TestDirectErrors(t *testing.T) {
 		}, net.ErrClosed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			near, far := netPair(t)
+			near, far := loopback.Pair(t)
 			n, err := tt.do(near, far)
 			if n != 0 || !errors.Is(err, tt.want) {
 				t.Errorf("%d, %v; want %v", n, err, tt.want)
@@ -85,7 +86,7 @@ func TestDirectErrors(t *testing.T) {
 
 // A write that is cut short tells how far it came.
 func TestDirectWriteCutShort(t *testing.T) {
-	near, far := netPair(t)
+	near, far := loopback.Pair(t)
 	near.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
 	n, err := socket.Direct(near).Write(make([]byte, 64<<20))
 	if !errors.Is(err, os.ErrDeadlineExceeded) {

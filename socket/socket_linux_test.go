@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/nettest"
 	"golang.org/x/sys/unix"
 
+	"posthorn/loopback"
 	"posthorn/socket"
 )
 
@@ -68,22 +69,6 @@ func pair(t testing.TB) (accepted, dialed *socket.Conn) {
 	ln := listen(t, "127.0.0.1:0")
 	c := dial(t, ln.Addr().String())
 	return accept(t, ln).(*socket.Conn), c.(*socket.Conn)
-}
-
-// netPair is both ends of one of package net's.
-func netPair(t testing.TB) (accepted, dialed *net.TCPConn) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	c, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return accept(t, ln).(*net.TCPConn), c.(*net.TCPConn)
 }
 
 // A connection does what every net.Conn has to.
@@ -148,7 +133,7 @@ func TestUnix(t *testing.T) {
 // Of tells sockets from what only uses one.
 func TestOf(t *testing.T) {
 	mine, _ := pair(t)
-	nets, _ := netPair(t)
+	nets, _ := loopback.Pair(t)
 	pipe, _ := net.Pipe()
 	for _, tt := range []struct {
 		nc   net.Conn
@@ -198,7 +183,7 @@ func options(t *testing.T, c socket.Bare) map[string]int {
 // Options are set at either end, and on package net's connections.
 func TestPatience(t *testing.T) {
 	accepted, dialed := pair(t)
-	nets, _ := netPair(t)
+	nets, _ := loopback.Pair(t)
 	for _, c := range []socket.Bare{accepted, nets} {
 		if err := socket.SetPatience(c, patience); err != nil {
 			t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"posthorn/loopback"
 	"posthorn/webstream"
 )
 
@@ -133,7 +133,7 @@ func TestHTTP2Frames(t *testing.T) {
 // h2pair is both ends of a stream.
 func h2pair(t testing.TB) (client, server *webstream.HTTP2) {
 	t.Helper()
-	near, far := sockets(t)
+	far, near := loopback.Pair(t)
 	opened := make(chan *webstream.HTTP2, 1)
 	go func() {
 		s, status, err := webstream.Open(near, request)
@@ -153,24 +153,6 @@ func h2pair(t testing.TB) (client, server *webstream.HTTP2) {
 		t.Fatal(err)
 	}
 	return <-opened, server
-}
-
-// sockets is both ends of a TCP connection.
-func sockets(t testing.TB) (near, far net.Conn) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	if near, err = net.Dial("tcp", ln.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	if far, err = ln.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { near.Close(); far.Close() })
-	return near, far
 }
 
 func TestHTTP2BothWays(t *testing.T) {

@@ -24,6 +24,7 @@ import (
 
 	"posthorn/certs/acme"
 	"posthorn/certs/acmetest"
+	"posthorn/loopback"
 )
 
 func TestMain(m *testing.M) {
@@ -62,21 +63,9 @@ func start(t *testing.T, o acmetest.Options, change func(*acme.Config)) (*acmete
 		change(&config)
 	}
 	client = acme.New(config)
-	var served sync.WaitGroup
-	served.Go(func() {
-		for {
-			c, err := tl.Accept()
-			if err != nil {
-				return
-			}
-			_ = c.(*tls.Conn).Handshake() // the CA's loss
-			c.Close()
-		}
-	})
-	t.Cleanup(func() {
-		tl.Close()
-		served.Wait()
-		client.Close()
+	t.Cleanup(client.Close)
+	loopback.ServeOn(t, tl, func(c net.Conn) {
+		_ = c.(*tls.Conn).Handshake() // the CA's loss
 	})
 	return ca, client
 }

@@ -19,6 +19,7 @@ import (
 	"posthorn/client/clienttest"
 	"posthorn/client/gatewaytest"
 	"posthorn/client/tunnel"
+	"posthorn/loopback"
 )
 
 // TestGatewayGone: the gateway is killed, programs hear of it, and when it is back
@@ -114,28 +115,15 @@ type fake struct {
 func startFake(t testing.TB, handle func(*tls.Conn)) *fake {
 	t.Helper()
 	f := &fake{ca: clienttest.NewAuthority(t, "CA"), key: must(client.NewIdentity(client.ECDSA, "x"))}
-	ln := must(net.Listen("tcp", "127.0.0.1:0"))
-	f.address = ln.Addr().String()
 	config := &tls.Config{Certificates: []tls.Certificate{f.ca.Issue(host)}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"imap", "smtp"}}
-	var work sync.WaitGroup
-	work.Go(func() {
-		for {
-			nc, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			f.dials.Add(1)
-			work.Go(func() {
-				defer nc.Close()
-				c := tls.Server(nc, config)
-				_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-				if c.Handshake() == nil {
-					handle(c)
-				}
-			})
+	f.address = loopback.Serve(t, func(nc net.Conn) {
+		f.dials.Add(1)
+		c := tls.Server(nc, config)
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		if c.Handshake() == nil {
+			handle(c)
 		}
 	})
-	t.Cleanup(func() { ln.Close(); work.Wait() })
 	return f
 }
 

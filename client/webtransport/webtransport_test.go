@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"posthorn/client/webtransport"
+	"posthorn/loopback"
 	"posthorn/mux/muxtest"
 )
 
@@ -43,24 +44,10 @@ func liar(t *testing.T, answer string, protos ...string) *webtransport.Dialer {
 // dialer dials a server that trusts pair.
 func dialer(t *testing.T, pair tls.Certificate, serve func(net.Conn)) *webtransport.Dialer {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var served sync.WaitGroup
-	served.Go(func() {
-		for {
-			nc, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			served.Go(func() { defer nc.Close(); serve(nc) })
-		}
-	})
-	t.Cleanup(func() { ln.Close(); served.Wait() })
+	addr := loopback.Serve(t, serve)
 	d := trusting(t, pair)
 	d.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, ln.Addr().String())
+		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
 	return d
 }

@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"backend":               {"accounts", "mailbox", "backend/upstream", "splice"},
 	"backend/upstream":      {"authkeys", "socket"},
 	"await":                 nil,       // for tests
+	"loopback":              nil,       // the same
 	"backend/backendtest":   {"await"}, // for tests
 	"park":                  {"socket"},
 	"socket":                nil,
@@ -79,7 +80,7 @@ var onlyHere = map[string][]string{
 	"github.com/chromedp":           {"e2e/..."},
 	"github.com/rogpeppe":           nil,
 	"github.com/google/go-cmp":      nil,
-	"testing":                       {"await", "accounts/accountstest", "handlers/https/httpstest", "store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest", "client/clienttest", "client/gatewaytest", "e2e/..."},
+	"testing":                       {"await", "loopback", "accounts/accountstest", "handlers/https/httpstest", "store/storetest", "mux/muxtest", "backend/backendtest", "certs/acmetest", "client/clienttest", "client/gatewaytest", "e2e/..."},
 	"go.uber.org/goleak":            nil,
 	"net/http/httptest":             {"certs/acmetest"},
 	"github.com/letsencrypt":        {"certs/acmetest"}, // Pebble, for tests

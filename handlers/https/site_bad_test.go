@@ -7,8 +7,9 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
+
+	"posthorn/loopback"
 )
 
 // TestBadSites: a site that says more, less or something else than a response
@@ -38,40 +39,26 @@ func TestBadSites(t *testing.T) {
 		"to the end":                {[]string{"HTTP/1.0 200 OK\r\n\r\ngood", good}, []string{"200 good", "200 good"}, false},
 		"empty":                     {[]string{"HTTP/1.1 204 No Content\r\n\r\n", good}, []string{"204 ", "200 good"}, true},
 	} {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		var sites sync.WaitGroup
 		answers := make(chan string, len(c.answers))
 		for _, a := range c.answers {
 			answers <- a
 		}
-		sites.Go(func() {
-			for {
-				conn, err := ln.Accept()
-				if err != nil {
+		site := loopback.Serve(t, func(conn net.Conn) {
+			for br := bufio.NewReader(conn); ; {
+				if _, err := http.ReadRequest(br); err != nil {
 					return
 				}
-				sites.Go(func() {
-					defer conn.Close()
-					for br := bufio.NewReader(conn); ; {
-						if _, err := http.ReadRequest(br); err != nil {
-							return
-						}
-						answer := <-answers
-						if answer == hangUp {
-							return
-						}
-						io.WriteString(conn, answer)
-						if !c.keepsOpen {
-							return
-						}
-					}
-				})
+				answer := <-answers
+				if answer == hangUp {
+					return
+				}
+				io.WriteString(conn, answer)
+				if !c.keepsOpen {
+					return
+				}
 			}
 		})
-		g := putBehind(t, "http://"+ln.Addr().String(), nil)
+		g := putBehind(t, "http://"+site, nil)
 		for _, want := range c.want {
 			r, body := get(t, g.client(false), "/")
 			if got := fmt.Sprintf("%d %s", r.StatusCode, body); got != want {
@@ -87,8 +74,6 @@ func TestBadSites(t *testing.T) {
 			t.Errorf("%s: the log has %q", name, log)
 		}
 		g.sites.Close()
-		ln.Close()
 		g.stop()
-		sites.Wait()
 	}
 }

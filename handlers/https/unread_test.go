@@ -6,13 +6,13 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"posthorn/handlers/https"
 	"posthorn/handlers/https/sites"
+	"posthorn/loopback"
 )
 
 // unreading is a gateway, started in some way, at whose sites and paths nobody reads
@@ -32,33 +32,14 @@ func unreading(t *testing.T, start func(testing.TB, func(*https.Server)) *gatewa
 // and returns its URL.
 func serveHastily(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer c.Close()
-				if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
-					return
-				}
-				io.WriteString(c, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-				c.(*net.TCPConn).CloseWrite()
-				io.Copy(io.Discard, c) // or a reset would overtake the answer
-			})
+	return "http://" + loopback.Serve(t, func(c net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+			return
 		}
+		io.WriteString(c, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		c.(*net.TCPConn).CloseWrite()
+		io.Copy(io.Discard, c) // or a reset would overtake the answer
 	})
-	t.Cleanup(func() {
-		ln.Close()
-		serving.Wait()
-	})
-	return "http://" + ln.Addr().String()
 }
 
 var unread = []string{"/files/", "/hasty/", "/down/", "/moved/", "/own/"}
