@@ -24,19 +24,9 @@ import (
 
 	"posthorn/admin"
 	"posthorn/await"
+	"posthorn/backend/backendtest"
 	"posthorn/certs/acmetest"
 )
-
-// freePort returns a port that nobody listens on.
-func freePort(t testing.TB) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
-}
 
 // certGateway makes a gateway for example.org that has yet to be started, on
 // ports of which a CA may know: the shared one, and one for HTTP unless it is
@@ -136,7 +126,7 @@ func (g *gateway) knock() (stop func()) {
 // TestACMEOverTLS has a CA certify every name over the one port there is, while
 // clients use it.
 func TestACMEOverTLS(t *testing.T) {
-	p := freePort(t)
+	p := backendtest.Port(t)
 	secret := bytes.Repeat([]byte("k"), 32)
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: p, EABKeyID: "kid-1", EABKey: secret})
 	t.Setenv("SSL_CERT_FILE", ca.IssuersFile) // what the gateway takes for the usual CAs
@@ -250,8 +240,8 @@ func tryCheck(t *testing.T, g *gateway) {
 	other := httptest.NewTLSServer(nil)
 	defer other.Close()
 	for address, want := range map[string]string{
-		other.Listener.Addr().String():           "shows another key",
-		"127.0.0.1:" + strconv.Itoa(freePort(t)): "refused",
+		other.Listener.Addr().String():                   "shows another key",
+		"127.0.0.1:" + strconv.Itoa(backendtest.Port(t)): "refused",
 	} {
 		out, complaint, err := g.try("", binary, "cert", "check", "imap.example.org", "--address", address, "--config", g.config)
 		if err == nil || !strings.Contains(out, want) || !strings.HasPrefix(complaint, "error: ") {
@@ -266,8 +256,8 @@ func tryCheck(t *testing.T, g *gateway) {
 // TestACMEOverHTTP: the CA does not get through to 443, and comes to port 80,
 // which otherwise redirects.
 func TestACMEOverHTTP(t *testing.T) {
-	p, plain := freePort(t), freePort(t)
-	ca := acmetest.Start(t, acmetest.Options{TLSPort: freePort(t), HTTPPort: plain})
+	p, plain := backendtest.Port(t), backendtest.Port(t)
+	ca := acmetest.Start(t, acmetest.Options{TLSPort: backendtest.Port(t), HTTPPort: plain})
 	ca.DNS.AddDNSARecord("smtp.example.org.", []string{"127.0.0.9"}) // where nobody is
 	g := certGateway(t, p, plain, acmeKeys(ca)+"    http01: true\n")
 	g.start()
@@ -312,7 +302,7 @@ func TestACMEOverHTTP(t *testing.T) {
 // come and a connection stays; and when the CA is away, the last ones are served
 // beyond their end.
 func TestACMERenewal(t *testing.T) {
-	p := freePort(t)
+	p := backendtest.Port(t)
 	ca := acmetest.Start(t, acmetest.Options{TLSPort: p, Validity: 6 * time.Second})
 	g := certGateway(t, p, 0, acmeKeys(ca))
 	g.start()
@@ -341,7 +331,7 @@ func TestACMERenewal(t *testing.T) {
 
 // TestACMEWithoutPort80: http-01 with nowhere to answer it is a mistake.
 func TestACMEWithoutPort80(t *testing.T) {
-	g := certGateway(t, freePort(t), 0, "  acme: {agree_terms: true, http01: true}\n")
+	g := certGateway(t, backendtest.Port(t), 0, "  acme: {agree_terms: true, http01: true}\n")
 	_, complaint, err := g.try("", binary, "serve", "--config", g.config)
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(complaint, "hint: listen.http names one") {
 		t.Errorf("%v, %s", err, complaint)

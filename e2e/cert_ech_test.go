@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"posthorn/admin"
+	"posthorn/backend/backendtest"
 	"posthorn/certs/ech"
 )
 
@@ -91,7 +92,7 @@ func talkHidden(t *testing.T, c *tls.Conn, protocol string) string {
 // TestECH hides imap, smtp and h2, on the built binary: what "ech show" prints is
 // enough for that, and so is what a rejection tells.
 func TestECH(t *testing.T) {
-	g := certGateway(t, freePort(t), 0, "  ech:\n    public_name: "+echName+"\n")
+	g := certGateway(t, backendtest.Port(t), 0, "  ech:\n    public_name: "+echName+"\n")
 	g.start()
 	g.account("alice@example.org")
 	key := g.key("alice@example.org", "alice")
@@ -188,7 +189,7 @@ func tryOrigin(t *testing.T, g *gateway, shown *admin.ECH) {
 
 // TestECHOff: a client that tries all the same hears that there is none.
 func TestECHOff(t *testing.T) {
-	g := certGateway(t, freePort(t), 0, "  self_signed: [imap.example.org]\n")
+	g := certGateway(t, backendtest.Port(t), 0, "  self_signed: [imap.example.org]\n")
 	g.start()
 	if _, complaint, err := g.try("", binary, "ech", "show", "--config", g.config); err == nil || !strings.Contains(complaint, "hint: tls.ech.public_name") {
 		t.Errorf("ech show: %s", complaint)

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"posthorn/backend/backendtest"
 )
 
 // pairFile writes a new certificate for localhost, and its key, into the file
@@ -59,7 +61,7 @@ func TestFilesChangeUnderLoad(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "both.pem")
 	pairFile(t, file, 1)
-	g := certGateway(t, freePort(t), 0, "  files: [{cert: "+file+"}]\nlimits: {unauthenticated_per_source: 500}\n")
+	g := certGateway(t, backendtest.Port(t), 0, "  files: [{cert: "+file+"}]\nlimits: {unauthenticated_per_source: 500}\n")
 	g.start()
 	open, err := tls.Dial("tcp", g.shared, &tls.Config{ServerName: "localhost", InsecureSkipVerify: true, NextProtos: []string{"imap"}})
 	if err != nil {
@@ -149,7 +151,7 @@ func (g *gateway) awaitSerial(want int64) {
 // own class alone; and with a key file nothing in the store shows their keys.
 func TestTicketsOverRestart(t *testing.T) {
 	secret := secretFile(t, strings.Repeat("k", 40))
-	g := certGateway(t, freePort(t), 0, "  key_file: "+secret+"\n")
+	g := certGateway(t, backendtest.Port(t), 0, "  key_file: "+secret+"\n")
 	g.start()
 	caches := map[string]tls.ClientSessionCache{"imap": new(oneSession), "h2": new(oneSession)}
 	resumed := func(protocol, ticketOf string) bool {
