@@ -24,20 +24,8 @@ import (
 	"posthorn/authkeys"
 	"posthorn/await"
 	"posthorn/mux"
+	"posthorn/mux/muxtest"
 )
-
-func fingerprint(t testing.TB, c tls.Certificate) authkeys.Fingerprint {
-	t.Helper()
-	leaf, err := x509.ParseCertificate(c.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := authkeys.FromCertificate(leaf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key.Fingerprint
-}
 
 // TestStrangeCertificates: nothing in a certificate matters but its key.
 func TestStrangeCertificates(t *testing.T) {
@@ -69,7 +57,7 @@ func TestStrangeCertificates(t *testing.T) {
 			c := connect(t, addr, cc)
 			c.want("hello imap")
 			c.send("x")
-			if got, want := c.line(), fmt.Sprintf("imap x key=%s", fingerprint(t, cert)); got != want {
+			if got, want := c.line(), fmt.Sprintf("imap x key=%s", muxtest.Fingerprint(t, cert)); got != want {
 				t.Errorf("%s, %s: %q, want %q", name, tls.VersionName(version), got, want)
 			}
 			c.Close()

@@ -19,6 +19,7 @@ import (
 	"posthorn/authkeys"
 	"posthorn/await"
 	"posthorn/mux"
+	"posthorn/mux/muxtest"
 )
 
 // oneSession is a session cache that offers its last ticket to everybody.
@@ -47,7 +48,7 @@ func keyed(t testing.TB, protos ...string) (*tls.Config, authkeys.Fingerprint) {
 	cert := certificate(t, newKey(t), nil)
 	c := clientConfig(protos...)
 	c.Certificates = []tls.Certificate{cert}
-	return c, fingerprint(t, cert)
+	return c, muxtest.Fingerprint(t, cert)
 }
 
 var versions = []uint16{tls.VersionTLS12, tls.VersionTLS13}

@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"certs/*":               {"alpn"},
 	"mux":                   {"alpn", "authkeys", "park", "socket", "sources"},
 	"mobileconfig":          nil,
-	"mux/muxtest":           {"alpn"}, // for tests
+	"mux/muxtest":           {"alpn", "authkeys"}, // for tests
 	"authkeys":              {"store"},
 	"client":                {"alpn", "authkeys", "client/webtransport", "webstream"},
 	"client/tunnel":         {"alpn", "client", "imapline", "socket", "splice"},

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"log"
@@ -129,15 +128,7 @@ func noPreauth(k *authkeys.Key) { k.NoPreauth = true }
 func newKey(t testing.TB) (tls.Certificate, authkeys.Fingerprint) {
 	t.Helper()
 	pair := muxtest.KeyPair(t)
-	leaf, err := x509.ParseCertificate(pair.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := authkeys.FromCertificate(leaf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pair, k.Fingerprint
+	return pair, muxtest.Fingerprint(t, pair)
 }
 
 // client is a client's end that speaks protocol lines.

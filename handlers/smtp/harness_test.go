@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -211,19 +210,11 @@ func (g *gateway) addAccount(address string) *accounts.Account {
 
 func (g *gateway) addKey(k authkeys.Key, cert tls.Certificate) authkeys.Fingerprint {
 	g.t.Helper()
-	parsed, err := x509.ParseCertificate(cert.Certificate[0])
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	public, err := authkeys.FromCertificate(parsed)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	k.Fingerprint, k.Type = public.Fingerprint, public.Type
+	k.Fingerprint, k.Type = muxtest.Fingerprint(g.t, cert), "ECDSA P-256"
 	if err := g.keys.Add(context.Background(), k); err != nil {
 		g.t.Fatal(err)
 	}
-	return public.Fingerprint
+	return k.Fingerprint
 }
 
 func (g *gateway) listen(p alpn.Port) string {

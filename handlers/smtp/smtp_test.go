@@ -3,7 +3,6 @@ package smtp_test
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -271,14 +270,6 @@ func TestRevokedAtMail(t *testing.T) {
 func TestUnknownKeyIsLogged(t *testing.T) {
 	g := start(t, nil)
 	key := muxtest.KeyPair(t)
-	parsed, err := x509.ParseCertificate(key.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := authkeys.FromCertificate(parsed)
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := g.dial(key)
 	c.cmd("EHLO x", "250")
 	c.cmd("MAIL FROM:<alice@localhost>", "530")
@@ -292,7 +283,7 @@ func TestUnknownKeyIsLogged(t *testing.T) {
 	if err := json.Unmarshal([]byte(g.log.String()), &line); err != nil {
 		t.Fatalf("%v in %s", err, g.log)
 	}
-	if line.Key != public.Fingerprint.String() || line.Failure != string(accounts.UnknownKey) {
+	if line.Key != muxtest.Fingerprint(t, key).String() || line.Failure != string(accounts.UnknownKey) {
 		t.Errorf("logged %s", g.log)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"posthorn/alpn"
+	"posthorn/authkeys"
 )
 
 // KeyPair makes an ECDSA P-256 key and a self-signed certificate for it, with
@@ -33,6 +34,20 @@ func KeyPair(t testing.TB, names ...string) tls.Certificate {
 		t.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// Fingerprint is that of the key in a pair's certificate.
+func Fingerprint(t testing.TB, pair tls.Certificate) authkeys.Fingerprint {
+	t.Helper()
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := authkeys.FromCertificate(leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.Fingerprint
 }
 
 // Certificates is a mux.Certificates that serves every server name with the
