@@ -41,23 +41,32 @@ func (c *cli) statusCmd() *cobra.Command {
 // errNotServing says that waiting was in vain.
 var errNotServing = errors.New("the gateway is not serving")
 
-// waitStatus returns the gateway's status; when wait is set, once it serves.
+// waitStatus returns the gateway's status; when wait is set, once it serves. One
+// that hangs is waited for no longer than one that is not there.
 func waitStatus(ctx context.Context, cl *admin.Client, wait time.Duration) (*admin.Status, error) {
-	deadline := time.Now().Add(wait)
+	if wait == 0 {
+		return cl.Status(ctx)
+	}
+	late := fmt.Errorf("%w: it does not answer", errNotServing)
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, errNotServing)
+	defer cancel()
 	for {
 		st, err := cl.Status(ctx)
-		if wait == 0 || err == nil && st.State == admin.Serving.String() {
-			return st, err
-		}
-		if time.Now().After(deadline) {
-			if err == nil {
-				err = fmt.Errorf("%w: it is %s", errNotServing, st.State)
-			}
-			return nil, err
+		switch {
+		case err == nil && st.State == admin.Serving.String():
+			return st, nil
+		case ctx.Err() != nil:
+		case err == nil:
+			late = fmt.Errorf("%w: it is %s", errNotServing, st.State)
+		default:
+			late = err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			if cause := context.Cause(ctx); !errors.Is(cause, errNotServing) {
+				return nil, cause
+			}
+			return nil, late
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
