@@ -13,12 +13,14 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
@@ -84,7 +86,8 @@ func stoppedPosthorn() {
 
 // systemd starts a gateway as systemd would: with a socket of each name in its
 // first argument, and told to notify. It prints the notifications. The other
-// arguments are the gateway's.
+// arguments are the gateway's. The socket that $LOSE names breaks when the gateway
+// is ready.
 func systemd() {
 	if err := playSystemd(strings.Split(os.Args[1], ":"), os.Args[2:]); err != nil {
 		fmt.Println(err)
@@ -128,6 +131,10 @@ func playSystemd(names, args []string) error {
 				return
 			}
 			fmt.Printf("%s\n", b[:n])
+			if string(b[:n]) == daemon.SdNotifyReady && os.Getenv("LOSE") != "" {
+				lost := child.ExtraFiles[slices.Index(names, os.Getenv("LOSE"))]
+				_ = unix.Shutdown(int(lost.Fd()), unix.SHUT_RD) // accept fails from now on
+			}
 		}
 	}()
 	err = child.Wait()

@@ -224,7 +224,8 @@ func (g *gateway) run(ctx context.Context) error {
 
 	select {
 	case <-ctx.Done():
-	case <-loops.Done():
+	case <-loops.Done(): // and now it may take shutdown_timeout to end
+		g.log.Error().Err(context.Cause(loops)).Msg("a part of the gateway failed")
 	}
 	g.drain()
 	group.Go(func() error { return errStopped })
