@@ -93,9 +93,9 @@ func (c *ClientConfig) find(file string, cmd *cobra.Command, args []string) erro
 	if len(args) > 0 {
 		c.Host = args[0]
 	}
-	if c.Identity == "" && c.User == "" {
+	if c.Identity == "" && (c.User == "" || c.PasswordFile == "") {
 		return &usageError{withHint(errors.New("there is nobody to log in as"),
-			"--identity names the file with your key; \"posthorn key gen\" makes one")}
+			"--identity names the file with your key; \"posthorn key gen\" makes one; or say --user and --password-file")}
 	}
 	return nil
 }
