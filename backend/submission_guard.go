@@ -75,7 +75,8 @@ func (g *replyGuard) Write(p []byte) (int, error) {
 	if g.body {
 		return g.writeBody(p)
 	}
-	g.hello = bytes.HasPrefix(p, []byte("EHLO "))
+	// The last part of a message comes here, too, with the line that ends it.
+	g.hello = bytes.HasPrefix(p, []byte("EHLO ")) && bytes.Count(p, []byte("\n")) == 1
 	switch {
 	case g.hello && g.ehlo.lines != nil:
 		first := g.ehlo.upperKeywords()

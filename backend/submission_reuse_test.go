@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -222,8 +223,10 @@ func TestSubmissionPasswordLost(t *testing.T) {
 
 // A refused message costs no connection, and what was begun of it is forgotten.
 func TestSubmissionAfterRefusals(t *testing.T) {
+	var refused atomic.Bool // the first message
 	f := newSubmissionFake(t, func(_ int, step string) string {
-		if step == "MAIL FROM:<no@example.org> BODY=8BITMIME" || step == "RCPT TO:<no@example.org>" {
+		if step == "MAIL FROM:<no@example.org> BODY=8BITMIME" || step == "RCPT TO:<no@example.org>" ||
+			step == "." && refused.CompareAndSwap(false, true) {
 			return "550 5.7.1 no\r\n"
 		}
 		return ""
@@ -232,6 +235,7 @@ func TestSubmissionAfterRefusals(t *testing.T) {
 	for _, begin := range []func() error{
 		func() error { return s.Mail("no@example.org", nil) },
 		func() error { return errors.Join(s.Mail(alice, nil), s.Rcpt("no@example.org", nil)) },
+		func() error { return send(s, strings.NewReader(text), bob) },
 	} {
 		if got := beginning(begin()); got != "550 5.7.1" {
 			t.Errorf("got %q", got)
@@ -239,7 +243,7 @@ func TestSubmissionAfterRefusals(t *testing.T) {
 		s.Reset()
 		s.Reset() // costs nothing
 	}
-	if err := send(s, strings.NewReader(text), bob); err != nil || f.opened() != 1 || len(f.said("RSET")) != 2 {
+	if err := send(s, strings.NewReader(text), bob); err != nil || f.opened() != 1 || len(f.said("RSET")) != 3 {
 		t.Errorf("%v; %d connections, %q", err, f.opened(), f.said("RSET"))
 	}
 }

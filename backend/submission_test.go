@@ -77,6 +77,18 @@ func TestSubmissionReplies(t *testing.T) {
 	}
 }
 
+// A message is no command, whatever a part of it that is sent alone looks like.
+func TestSubmissionReplyToEHLO(t *testing.T) {
+	const said = "550 spam found\r\n"
+	f := newSubmissionFake(t, func(_ int, step string) string { return map[string]string{".": said}[step] })
+	s := submitter(t, f.proxy(), alice, here)
+	message := "Subject: x\r\n\r\n" + strings.Repeat("x", 4096-len("Subject: x\r\n\r\n\r\n")) + "\r\nEHLO x\r\n"
+	if got := heard(send(s, strings.NewReader(message), bob)) + "\r\n"; got != said {
+		t.Errorf("got %q, want %q", got, said)
+	}
+	s.Logout()
+}
+
 // Each recipient has a reply of its own, and those that are refused do not get
 // in the way of the others.
 func TestSubmissionRecipients(t *testing.T) {
