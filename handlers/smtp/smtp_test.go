@@ -558,6 +558,13 @@ func TestStartTLSEnds(t *testing.T) {
 			}
 			c.want("421")
 		},
+		"bad arguments": func(c *client) {
+			for range 5 {
+				c.cmd("STARTTLS now", "501")
+				c.cmd("EHLO (x)", "501")
+			}
+			c.want("421")
+		},
 	} {
 		c := g.dialClear()
 		talk(c)
