@@ -17,18 +17,22 @@ import (
 // A connection that was left is used again by the same account from the same
 // address, and by nobody else.
 func TestSubmissionReuse(t *testing.T) {
+	first := loginOf(alice).Account.ID
 	for _, c := range []struct {
-		name   string
-		edit   []func(*backend.ProxyConfig)
-		next   string
-		client *backend.Client
-		conns  int
+		name    string
+		edit    []func(*backend.ProxyConfig)
+		account string
+		next    string
+		client  *backend.Client
+		conns   int
 	}{
-		{"same", nil, alice, from("203.0.113.5:9999"), 1},
-		{"xclient", []func(*backend.ProxyConfig){method(backend.XClient)}, alice, from("203.0.113.5:9999"), 1},
-		{"another account", nil, bob, here, 2},
-		{"another address", nil, alice, from("203.0.113.6:4711"), 2},
-		{"no time", []func(*backend.ProxyConfig){func(c *backend.ProxyConfig) { c.SubmissionTimeouts.Idle = 1 }}, alice, here, 2},
+		{"same", nil, first, alice, from("203.0.113.5:9999"), 1},
+		{"xclient", []func(*backend.ProxyConfig){method(backend.XClient)}, first, alice, from("203.0.113.5:9999"), 1},
+		{"another account", nil, "other", bob, here, 2},
+		{"another account of that name", nil, "other", alice, here, 2},
+		{"another name of the account", nil, first, bob, here, 2},
+		{"another address", nil, first, alice, from("203.0.113.6:4711"), 2},
+		{"no time", []func(*backend.ProxyConfig){func(c *backend.ProxyConfig) { c.SubmissionTimeouts.Idle = 1 }}, first, alice, here, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newSubmissionFake(t, nil)
@@ -40,10 +44,7 @@ func TestSubmissionReuse(t *testing.T) {
 			}
 			s.Logout()
 			next := loginOf(c.next)
-			next.Account.ID = c.next
-			if c.next == alice {
-				next.Account.ID = "1"
-			}
+			next.Account.ID = c.account
 			s, err := p.OpenSubmission(context.Background(), next, c.client)
 			if err != nil {
 				t.Fatal(err)
@@ -85,8 +86,8 @@ func TestSubmissionNotKept(t *testing.T) {
 // Idle connections are few, and go when their time is over.
 func TestSubmissionIdleBounds(t *testing.T) {
 	f := newSubmissionFake(t, nil)
-	p := f.proxy(func(c *backend.ProxyConfig) { c.SubmissionTimeouts.Idle = 300 * time.Millisecond })
-	f.checked(p)
+	p := f.proxy()
+	stop := f.checked(p)
 	leave := func(account string, n int) {
 		for range n {
 			l := loginOf(alice)
@@ -104,11 +105,17 @@ func TestSubmissionIdleBounds(t *testing.T) {
 		return f.open
 	}
 	leave("one", 10)
-	await.Until(t, "few of an account", func() bool { return live() <= 2 })
+	await.Until(t, "few of an account", func() bool { return live() == 2 })
 	for i := range 60 {
 		leave(fmt.Sprint(i), 1)
 	}
-	await.Until(t, "few of all", func() bool { return live() <= 50 })
+	await.Until(t, "few of all", func() bool { return live() == 50 })
+	stop()
+	await.Until(t, "none behind a gateway that has stopped", func() bool { return live() == 0 })
+
+	p = f.proxy(func(c *backend.ProxyConfig) { c.SubmissionTimeouts.Idle = 100 * time.Millisecond })
+	run(t, p)
+	leave("one", 2)
 	await.Until(t, "none in the end", func() bool { return live() == 0 })
 }
 
