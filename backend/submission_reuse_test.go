@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emersion/go-smtp"
+
 	"posthorn/await"
 	"posthorn/backend"
 )
@@ -226,6 +228,41 @@ func TestSubmissionPasswordLost(t *testing.T) {
 	if got := beginning(s.Mail(alice, nil)); got != "421 4.4.2" || f.opened() != 1 {
 		t.Errorf("got %q on %d connections", got, f.opened())
 	}
+}
+
+// Nor is there another when it is MAIL that finds the connection lost, although
+// the gateway could log in by itself; and nobody gets one that a password opened.
+func TestSubmissionPasswordNotReplaced(t *testing.T) {
+	var lost atomic.Bool
+	f := newSubmissionFake(t, func(_ int, step string) string {
+		if strings.HasPrefix(step, "MAIL") && lost.Load() {
+			return thenClose
+		}
+		return ""
+	})
+	p := f.proxy(keepsPasswords, func(c *backend.ProxyConfig) { c.SubmissionTimeouts.Idle = time.Hour })
+	f.checked(p)
+	open := func() smtp.Session {
+		l, err := openWith(p, alice, password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := p.OpenSubmission(context.Background(), l, here)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open()
+	if err := send(s, strings.NewReader(text), bob); err != nil {
+		t.Fatal(err)
+	}
+	lost.Store(true)
+	if got := beginning(s.Mail(alice, nil)); got != "451 4.4.2" || f.opened() != 2 {
+		t.Errorf("got %q on %d connections", got, f.opened()-1)
+	}
+	open().Logout()
+	await.Until(t, "QUIT", func() bool { return len(f.said("QUIT")) == 2 })
 }
 
 // A refused message costs no connection, and what was begun of it is forgotten.
