@@ -389,7 +389,8 @@ func TestRevoked(t *testing.T) {
 }
 
 func TestPreLoginDeadline(t *testing.T) {
-	g := start(t, func(_ *smtp.Handler, c *mux.Config) { c.Limits.PreLogin = 300 * time.Millisecond })
+	// They have to be greeted in this time, and one to log in, on a busy machine too.
+	g := start(t, func(_ *smtp.Handler, c *mux.Config) { c.Limits.PreLogin = 2 * time.Second })
 	logged, stranger := g.login(), g.dial()
 	stranger.cmd("EHLO x", "250")
 	stranger.want("421 4.4.2 ")
