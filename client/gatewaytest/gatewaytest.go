@@ -4,7 +4,6 @@
 package gatewaytest
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -23,6 +22,7 @@ import (
 	"posthorn/alpn"
 	"posthorn/authkeys"
 	"posthorn/backend"
+	"posthorn/backend/backendtest"
 	"posthorn/certs/ech"
 	"posthorn/client"
 	"posthorn/client/clienttest"
@@ -74,6 +74,9 @@ func Start(t testing.TB) *Gateway {
 	}
 	g.Register(g.Key, false)
 	g.config = g.configure(house.Accounts)
+	for number := range listeners {
+		g.Ports[number] = fmt.Sprintf("127.0.0.1:%d", backendtest.Port(t)) // nobody else's between Stop and Serve
+	}
 	g.Serve()
 	t.Cleanup(func() { g.Stop() })
 	return g
@@ -104,15 +107,16 @@ func (g *Gateway) configure(users *accounts.Store) mux.Config {
 	}
 }
 
+var listeners = map[uint16]alpn.Port{443: alpn.Shared, 993: alpn.IMAPS, 465: alpn.Submissions}
+
 // Serve begins to serve again, on the ports of before.
 func (g *Gateway) Serve() {
 	server := mux.New(g.config)
+	var plain net.ListenConfig
+	plain.SetMultipathTCP(false) // which gives a port back only some time after the listener is closed
 	var serving sync.WaitGroup
-	for number, port := range map[uint16]alpn.Port{443: alpn.Shared, 993: alpn.IMAPS, 465: alpn.Submissions} {
-		ln := must(net.Listen("tcp", cmp.Or(g.Ports[number], "127.0.0.1:0")))
-		if g.Ports[number] == "" { // later on networks read it
-			g.Ports[number] = ln.Addr().String()
-		}
+	for number, port := range listeners {
+		ln := must(plain.Listen(context.Background(), "tcp", g.Ports[number]))
 		serving.Go(func() {
 			if err := server.Serve(context.Background(), ln, port); err != nil {
 				g.t.Error(err)
