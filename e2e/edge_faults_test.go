@@ -167,16 +167,18 @@ func TestEdgeSlow(t *testing.T) {
 	g.loggedIn(alice, alicePassword).do("NOOP", "OK")
 }
 
-// logsFault wants a line in the log that names a backend and what is wrong
+// logsFault waits for a line in the log that names a backend and what is wrong
 // with it.
 func (g *gateway) logsFault(backend string) {
 	g.t.Helper()
-	for line := range strings.Lines(g.logged()) {
-		if strings.Contains(line, backend) && strings.Contains(line, `"error":"`) {
-			return
+	eventually(g.t, "the log says what is wrong with "+backend, func() bool {
+		for line := range strings.Lines(g.logged()) {
+			if strings.Contains(line, backend) && strings.Contains(line, `"error":"`) {
+				return true
+			}
 		}
-	}
-	g.t.Errorf("the log does not say what is wrong with %s", backend)
+		return false
+	})
 }
 
 // smtpFaults are what can be wrong with a submission server. Those with rules

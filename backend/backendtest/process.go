@@ -1,6 +1,7 @@
 package backendtest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,6 +124,16 @@ func (s *Server) Log() string {
 func (s *Server) Await(t testing.TB, text string) {
 	t.Helper()
 	await.Until(t, filepath.Base(s.name)+" logs "+text, func() bool { return strings.Contains(s.Log(), text) })
+}
+
+// AwaitTimes is Await for a text that must be logged n times, and not more often.
+func (s *Server) AwaitTimes(t testing.TB, text string, n int) {
+	t.Helper()
+	times := func() int { return strings.Count(s.Log(), text) }
+	await.Until(t, fmt.Sprintf("%s logs %s, %d times", filepath.Base(s.name), text, n), func() bool { return times() >= n })
+	if got := times(); got != n {
+		t.Errorf("%s logs %s %d times, not %d", filepath.Base(s.name), text, got, n)
+	}
 }
 
 // descendants returns the processes that a process and its children have
