@@ -19,6 +19,7 @@ import (
 	"posthorn/admin"
 	"posthorn/alpn"
 	"posthorn/authkeys"
+	"posthorn/handlers/https/httpstest"
 	"posthorn/mailbox"
 	"posthorn/mux"
 	"posthorn/mux/muxtest"
@@ -33,7 +34,8 @@ var operator = admin.Actor{Name: "test", Operator: true}
 // memory, and a mux that logs clients in by their keys.
 type world struct {
 	*admin.Service
-	addr string // of the mux
+	addr string                   // of the mux; empty on pipes
+	dial func() (net.Conn, error) // to the mux
 	mail *mail
 	log  *muxtest.Log
 }
@@ -41,7 +43,23 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := quietWorld(t)
-	w.listen(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.addr = ln.Addr().String()
+	w.dial = func() (net.Conn, error) { return net.Dial("tcp", w.addr) }
+	w.serve(t, ln)
+	return w
+}
+
+// worldOnPipes is newWorld in a bubble of synctest.
+func worldOnPipes(t testing.TB) *world {
+	t.Helper()
+	w := quietWorld(t)
+	pipes := httpstest.NewPipes()
+	w.dial = pipes.Dial
+	w.serve(t, pipes)
 	return w
 }
 
@@ -60,29 +78,15 @@ func quietWorld(t testing.TB) *world {
 	return w
 }
 
-// listen serves a mux whose handler says who is there.
-func (w *world) listen(t testing.TB) {
+// serve serves a mux whose handler says who is there.
+func (w *world) serve(t testing.TB, ln net.Listener) {
 	t.Helper()
 	w.Mux = mux.New(mux.Config{
 		Handlers: map[alpn.Protocol]mux.Handler{alpn.IMAP: greeter{w.Accounts}, alpn.SMTP: greeter{w.Accounts}},
 		Certs:    muxtest.NewCertificates(t),
 		Log:      zerolog.Nop(),
 	})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.addr = ln.Addr().String()
-	served := make(chan error, 1)
-	go func() { served <- w.Mux.Serve(context.Background(), ln, alpn.Shared) }()
-	t.Cleanup(func() {
-		if err := w.Mux.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
+	httpstest.ServeOn(t, w.Mux, ln, alpn.Shared)
 }
 
 // enforce runs an Enforcer until the test ends.
@@ -129,13 +133,14 @@ type session struct {
 // login connects with a key, or without; then it is the account's by password.
 func (w *world) login(t *testing.T, protocol alpn.Protocol, account string, certs ...tls.Certificate) *session {
 	t.Helper()
-	nc, err := tls.Dial("tcp", w.addr, &tls.Config{
-		InsecureSkipVerify: true, NextProtos: []string{string(protocol)}, Certificates: certs,
-	})
+	raw, err := w.dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { nc.Close() })
+	t.Cleanup(func() { raw.Close() })
+	nc := tls.Client(raw, &tls.Config{
+		InsecureSkipVerify: true, NextProtos: []string{string(protocol)}, Certificates: certs,
+	})
 	fmt.Fprintln(nc, account)
 	s := &session{nc, bufio.NewReader(nc)}
 	if line := s.line(t); line != "welcome" {
