@@ -98,19 +98,28 @@ func (s *Server) end(sig syscall.Signal) {
 	if s.cmd == nil {
 		return
 	}
-	family := descendants(s.cmd.Process.Pid)
-	_ = s.cmd.Process.Signal(sig)
-	if sig == syscall.SIGKILL {
-		for _, pid := range family {
-			_ = syscall.Kill(pid, sig)
-		}
+	master := s.cmd.Process.Pid
+	if sig == syscall.SIGKILL { // all stop first, lest one starts others, or says goodbye because another has gone
+		signal(syscall.SIGSTOP, master)
 	}
+	family := descendants(master)
+	if sig == syscall.SIGKILL {
+		signal(syscall.SIGSTOP, family...)
+		signal(sig, family...)
+	}
+	signal(sig, master)
 	<-s.done
 	s.cmd = nil
 	// Its processes notice that it has gone.
 	await.Until(s.t, filepath.Base(s.name)+" has ended", func() bool {
 		return !slices.ContainsFunc(family, func(pid int) bool { return syscall.Kill(pid, 0) == nil && !zombie(pid) })
 	})
+}
+
+func signal(sig syscall.Signal, pids ...int) {
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, sig)
+	}
 }
 
 // Log returns what the server has logged so far.
