@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"posthorn/admin"
 	"posthorn/alpn"
 	"posthorn/authkeys"
+	"posthorn/await"
 	"posthorn/mux"
 	"posthorn/store"
 )
@@ -135,14 +137,7 @@ func TestEnforcerMovesExpiry(t *testing.T) {
 		if err := change(t, w, k, func(k *authkeys.Key) { k.Expires = at }); err != nil {
 			t.Fatal(err)
 		}
-		over, again := time.After(10*time.Second), time.Tick(time.Millisecond)
-		for !w.Mux.Conns()[0].Identity.Expires.Equal(at) {
-			select {
-			case <-again:
-			case <-over:
-				t.Fatalf("the session still expires at %v, not %v", w.Mux.Conns()[0].Identity.Expires, at)
-			}
-		}
+		await.Until(t, fmt.Sprint("the session expires at ", at), func() bool { return w.Mux.Conns()[0].Identity.Expires.Equal(at) })
 	}
 	if err := change(t, w, k, func(k *authkeys.Key) { k.Expires = time.Now().Add(200 * time.Millisecond) }); err != nil {
 		t.Fatal(err)

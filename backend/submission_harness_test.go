@@ -356,6 +356,20 @@ func openWith(p *backend.Proxy, address, password string) (*accounts.Login, erro
 	return l, err
 }
 
+// sessionWith is the session of a login by openWith.
+func sessionWith(t *testing.T, p *backend.Proxy, address, password string) smtp.Session {
+	t.Helper()
+	l, err := openWith(p, address, password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.OpenSubmission(context.Background(), l, here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func keepsPasswords(c *backend.ProxyConfig) { c.KeepsPasswords = true }
 
 // endless is a message without an end.

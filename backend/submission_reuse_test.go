@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/emersion/go-smtp"
-
 	"posthorn/await"
 	"posthorn/backend"
 )
@@ -214,14 +212,7 @@ func TestSubmissionPasswordLost(t *testing.T) {
 		return ""
 	})
 	p := f.proxy(keepsPasswords)
-	l, err := openWith(p, alice, password)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := p.OpenSubmission(context.Background(), l, here)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := sessionWith(t, p, alice, password)
 	if got := beginning(send(s, strings.NewReader(text), bob)); got != "451 4.4.2" {
 		t.Errorf("got %q", got)
 	}
@@ -242,18 +233,7 @@ func TestSubmissionPasswordNotReplaced(t *testing.T) {
 	})
 	p := f.proxy(keepsPasswords, func(c *backend.ProxyConfig) { c.SubmissionTimeouts.Idle = time.Hour })
 	f.checked(p)
-	open := func() smtp.Session {
-		l, err := openWith(p, alice, password)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := p.OpenSubmission(context.Background(), l, here)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	s := open()
+	s := sessionWith(t, p, alice, password)
 	if err := send(s, strings.NewReader(text), bob); err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +241,7 @@ func TestSubmissionPasswordNotReplaced(t *testing.T) {
 	if got := beginning(s.Mail(alice, nil)); got != "451 4.4.2" || f.opened() != 2 {
 		t.Errorf("got %q on %d connections", got, f.opened()-1)
 	}
-	open().Logout()
+	sessionWith(t, p, alice, password).Logout()
 	await.Until(t, "QUIT", func() bool { return len(f.said("QUIT")) == 2 })
 }
 

@@ -9,8 +9,6 @@ package passkeys
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,7 +43,7 @@ var (
 
 // Passkey is one that is registered.
 type Passkey struct {
-	ID       string    `json:"id"`      // a hash of the credential ID, 32 characters of lower-case base32
+	ID       string    `json:"id"`      // store.NameOf the credential ID
 	Account  string    `json:"account"` // ID
 	Name     string    `json:"name"`
 	Host     string    `json:"host"` // the only one that it signs in on
@@ -96,13 +94,6 @@ type record struct {
 }
 
 func (r *record) key() string { return ofPrefix + r.Account + "/" + r.ID }
-
-// idOf names a credential. Their own IDs may be longer than keys of the store, and
-// base64url may begin as a command's flag does.
-func idOf(credential []byte) string {
-	hash := sha256.Sum256(credential)
-	return strings.ToLower(base32.StdEncoding.EncodeToString(hash[:20]))
-}
 
 // List returns the passkeys of an account, oldest first.
 func (s *Store) List(ctx context.Context, account string) ([]Passkey, error) {

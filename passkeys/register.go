@@ -123,7 +123,7 @@ func (s *Store) FinishRegistration(ctx context.Context, v Visit, account, id, na
 	}
 	credential.Attestation = webauthn.CredentialAttestation{} // asked for none, and nothing is made of it
 	rec := &record{Credential: *credential, Passkey: Passkey{
-		ID: idOf(credential.ID), Account: account, Name: name, Host: v.Host,
+		ID: store.NameOf(credential.ID), Account: account, Name: name, Host: v.Host,
 		Created: time.Now().UTC().Truncate(time.Second), Synced: credential.Flags.BackupEligible,
 	}}
 	if err := s.add(ctx, rec); err != nil {

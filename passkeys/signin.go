@@ -86,7 +86,7 @@ func (s *Store) admit(ctx context.Context, account string, credential *webauthn.
 func (s *Store) used(ctx context.Context, account string, credential *webauthn.Credential) (*Passkey, error) {
 	var rec *record
 	err := s.Store.Update(ctx, func(tx store.Tx) (err error) {
-		rec, err = get(ctx, tx, account, idOf(credential.ID))
+		rec, err = get(ctx, tx, account, store.NameOf(credential.ID))
 		if errors.Is(err, ErrNoPasskey) {
 			return refused("removed meanwhile")
 		}

@@ -2,13 +2,10 @@ package sessions
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"posthorn/store"
@@ -61,11 +58,8 @@ func decode(b []byte) (*record, error) {
 	return rec, nil
 }
 
-// idOf names the session of a token. Base64url could begin as a command's flag does.
-func idOf(token string) string {
-	hash := sha256.Sum256([]byte(token))
-	return strings.ToLower(base32.StdEncoding.EncodeToString(hash[:20]))
-}
+// idOf names the session of a token.
+func idOf(token string) string { return store.NameOf([]byte(token)) }
 
 // tokenStore is the store as scs sees it: by token.
 type tokenStore Manager

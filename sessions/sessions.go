@@ -33,7 +33,7 @@ const Cookie = "__Host-posthorn"
 // Session is a visit of somebody who has signed in.
 type Session struct {
 	// ID names the session to its owner and to operators. It is a hash of the
-	// token, and of no use as one: 32 characters of lower-case base32.
+	// token (store.NameOf), and of no use as one.
 	ID      string `json:"id"`
 	Account string `json:"account"` // ID
 	Address string `json:"address"` // that signed in

@@ -8,9 +8,12 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base32"
 	"errors"
 	"io"
 	"iter"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -41,6 +44,14 @@ func Validate(key string, value []byte) error {
 		return ErrInvalid
 	}
 	return nil
+}
+
+// NameOf names something by a hash, where its own name is secret or longer than a
+// key may be: 160 bits of SHA-256, as 32 characters of lower-case base32. People
+// type such names behind commands, and base64url could begin as a flag does.
+func NameOf(b []byte) string {
+	hash := sha256.Sum256(b)
+	return strings.ToLower(base32.StdEncoding.EncodeToString(hash[:20]))
 }
 
 // Item is one named value, or, from Watch, the news that it is gone.

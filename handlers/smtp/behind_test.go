@@ -317,15 +317,22 @@ func TestBackendMoved(t *testing.T) {
 	}
 }
 
-// A backend that does not answer does not hold up the end of a login.
-func TestRevokedBeforeHungBackend(t *testing.T) {
-	g := start(t, nil)
+// hung is a client whose message is with a backend that does not answer.
+func (g *gateway) hung() *client {
+	g.t.Helper()
 	g.spool.started, g.spool.hang = make(chan struct{}, 1), true
 	c := g.login()
 	c.envelope()
 	c.cmd("DATA", "354")
 	c.send(text + ".\r\n")
 	<-g.spool.started
+	return c
+}
+
+// A backend that does not answer does not hold up the end of a login.
+func TestRevokedBeforeHungBackend(t *testing.T) {
+	g := start(t, nil)
+	c := g.hung()
 	g.CloseAccount(g.alice.ID, func(mux.Info) bool { return true }, mux.ErrRevoked)
 	c.want("451 4.3.0 ")
 	c.want("421 4.7.0 ")
@@ -335,12 +342,7 @@ func TestRevokedBeforeHungBackend(t *testing.T) {
 // A backend that does not answer does not hold up a shutdown.
 func TestDrainOfHungBackend(t *testing.T) {
 	g := start(t, nil)
-	g.spool.started, g.spool.hang = make(chan struct{}, 1), true
-	c := g.login()
-	c.envelope()
-	c.cmd("DATA", "354")
-	c.send(text + ".\r\n")
-	<-g.spool.started
+	g.hung()
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if err := g.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
